@@ -1,0 +1,38 @@
+//! The memory of a machine that stands still.
+//!
+//! You bring a source of bytes (a raw RAM image, or [`Fake`] in a test); this
+//! crate gives them addresses and reads them through one small trait,
+//! [`Memory`], that says of every byte it cannot read where it is and why.
+//! Higher layers take a `Memory` of one address space and are a `Memory` of
+//! the next: physical ([`Gpa`]) becomes kernel-virtual ([`Kva`]) in the
+//! `pagewalk` crate, and so on.
+//!
+//! It knows nothing of page tables, kernels or BPF, and never writes.
+//!
+//! ```
+//! use guestmem::{Address, Fake, Gpa, Memory, MemoryExt};
+//!
+//! let ram = Fake::new().with(Gpa::new(0x1000), &7u32.to_le_bytes());
+//! assert_eq!(ram.load_u32(Gpa::new(0x1000)), Ok(7));
+//!
+//! let mut buf = [0; 8];
+//! let fault = ram.read(Gpa::new(0x1000), &mut buf).unwrap_err();
+//! assert_eq!(fault.addr, Gpa::new(0x1004)); // the first byte that is not there
+//! ```
+
+mod addr;
+mod extents;
+mod fake;
+mod fault;
+mod mapped;
+mod memory;
+mod raw;
+mod region;
+mod sigbus;
+
+pub use addr::{Address, ArenaPtr, Gpa, Kva};
+pub use fake::Fake;
+pub use fault::{Cause, Fault};
+pub use memory::{Memory, MemoryExt, Partial, PhysicalMemory, Span};
+pub use raw::{OpenError, RawImage};
+pub use region::{ParseRegionError, Region, RegionError, Regions};

@@ -1,0 +1,292 @@
+//! A machine's RAM as a plain file, mapped.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use thiserror::Error;
+
+use crate::mapped::MappedFile;
+use crate::{
+    Address, Cause, Fault, Gpa, Memory, PhysicalMemory, Region, RegionError, Regions, Span,
+};
+
+/// Why a file could not be opened as an image.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The operating system refused an operation on the file.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It is a directory, a socket or the like.
+    #[error("{} is not a regular file or block device", path.display())]
+    NotAFile {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// It has no bytes.
+    #[error("{} is empty", path.display())]
+    Empty {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The given regions contradict each other or the file.
+    #[error("{} cannot have these regions", path.display())]
+    Regions {
+        /// Which file.
+        path: PathBuf,
+        /// The contradiction.
+        source: RegionError,
+    },
+}
+
+/// A raw RAM image: QEMU's memory backend file, Firecracker's `vm.mem`,
+/// `pmemsave`'s output.
+///
+/// The file is mapped and only what is asked for is touched; holes of a
+/// sparse file are answered with zeros and never touched. If the file becomes
+/// shorter while it is read, the lost bytes are [`Cause::Vanished`].
+#[derive(Clone, Debug)]
+pub struct RawImage {
+    file: Rc<MappedFile>,
+    path: PathBuf,
+    regions: Regions,
+}
+
+impl RawImage {
+    /// Maps the file at `path`, taking offsets for physical addresses until
+    /// [`with_regions`](Self::with_regions) says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, or that it is no file or has no bytes.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let io = |operation| {
+            let path = path.to_owned();
+            move |source| OpenError::Io {
+                operation,
+                path,
+                source,
+            }
+        };
+        let file = File::open(path).map_err(io("open"))?;
+        let kind = file.metadata().map_err(io("examine"))?.file_type();
+        if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind) {
+            return Err(OpenError::NotAFile {
+                path: path.to_owned(),
+            });
+        }
+        // A block device's metadata has no length, its end has.
+        let len = io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(io("measure"))?;
+        if len == 0 {
+            return Err(OpenError::Empty {
+                path: path.to_owned(),
+            });
+        }
+        let file = MappedFile::new(file, len).map_err(io("map"))?;
+        Ok(Self {
+            regions: Regions::flat(len),
+            file: Rc::new(file),
+            path: path.to_owned(),
+        })
+    }
+
+    /// The same file under another layout.
+    ///
+    /// # Errors
+    ///
+    /// A contradiction among the regions, or with the file's length.
+    pub fn with_regions(&self, regions: Vec<Region>) -> Result<Self, OpenError> {
+        let regions =
+            Regions::new(regions, self.file_len()).map_err(|source| OpenError::Regions {
+                path: self.path.clone(),
+                source,
+            })?;
+        Ok(self.laid_out(regions))
+    }
+
+    /// The same file under each layout that it may have, likeliest first.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<Self> {
+        Regions::candidates(self.file_len())
+            .into_iter()
+            .map(|regions| self.laid_out(regions))
+            .collect()
+    }
+
+    fn laid_out(&self, regions: Regions) -> Self {
+        Self {
+            regions,
+            ..self.clone()
+        }
+    }
+
+    /// The file's length in bytes, when it was opened.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// The layout in force.
+    #[must_use]
+    pub fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
+    /// The file that was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Memory<Gpa> for RawImage {
+    fn read(&self, addr: Gpa, buf: &mut [u8]) -> Result<(), Fault<Gpa>> {
+        let mut at = addr;
+        let mut buf = buf;
+        while !buf.is_empty() {
+            let Some((region, inside)) = self.regions.find(at) else {
+                return Err(Fault::new(at, Cause::Unbacked { gpa: at }));
+            };
+            let step = usize::try_from(region.len - inside)
+                .unwrap_or(usize::MAX)
+                .min(buf.len());
+            let (now, later) = buf.split_at_mut(step);
+            if let Err(good) = self.file.copy(region.file_offset + inside, now) {
+                let gpa = at.checked_add(good as u64).unwrap_or(at);
+                return Err(Fault::new(gpa, Cause::Vanished { gpa }));
+            }
+            buf = later;
+            if !buf.is_empty() {
+                at = at
+                    .checked_add(step as u64)
+                    .ok_or(Fault::new(at, Cause::EndOfSpace))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PhysicalMemory for RawImage {
+    fn next_data(&self, from: Gpa) -> Option<Span> {
+        self.regions.as_slice().iter().find_map(|region| {
+            let skip = from.get().saturating_sub(region.gpa.get());
+            let offset = region.file_offset.checked_add(skip)?;
+            let end = region.file_offset + region.len;
+            let (start, stop) = self.file.extents().next(offset)?;
+            let stop = stop.min(end);
+            (skip < region.len && start < stop).then(|| Span {
+                start: Gpa::new(region.gpa.get() + (start - region.file_offset)),
+                len: stop - start,
+            })
+        })
+    }
+
+    fn size(&self) -> u64 {
+        self.regions
+            .as_slice()
+            .iter()
+            .map(|region| region.len)
+            .sum()
+    }
+
+    fn release(&self) {
+        self.file.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    fn image(len: u64, parts: &[(u64, &[u8])]) -> (tempfile::NamedTempFile, RawImage) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(len).unwrap();
+        for (offset, bytes) in parts {
+            file.as_file().write_all_at(bytes, *offset).unwrap();
+        }
+        let image = RawImage::open(file.path()).unwrap();
+        (file, image)
+    }
+
+    #[test]
+    fn reads_cross_holes_data_and_regions() {
+        let (_file, image) = image(0x30_0000, &[(0xffffe, b"ab"), (0x10_0000, b"cd")]);
+        let split = image
+            .with_regions(vec![
+                "0:0:0x100000".parse().unwrap(),
+                "0x100000:0x100000:0x100000".parse().unwrap(),
+                "0x200000:0x100000000:0x100000".parse().unwrap(),
+            ])
+            .unwrap();
+        let mut buf = [1; 8];
+        split.read(Gpa::at(0xffffc), &mut buf).unwrap();
+        assert_eq!(&buf, b"\0\0abcd\0\0");
+        let fault = split.read(Gpa::at(0x1f_fffe), &mut buf).unwrap_err();
+        assert_eq!(fault.addr, Gpa::at(0x20_0000));
+        split.read(Gpa::at(0x1_0000_0000), &mut buf).unwrap();
+        assert_eq!(buf, [0; 8]);
+        assert_eq!(split.size(), 0x30_0000);
+    }
+
+    #[test]
+    fn search_skips_holes_and_respects_regions() {
+        let (_file, image) = image(64 << 20, &[(0x10_0000, b"x"), (0x200_0000, b"y")]);
+        let moved = image
+            .with_regions(vec![
+                "0:0:0x2000000".parse().unwrap(),
+                "0x2000000:0x100000000:0x2000000".parse().unwrap(),
+            ])
+            .unwrap();
+        let first = moved.next_data(Gpa::at(0)).unwrap();
+        assert!(first.start <= Gpa::at(0x10_0000) && first.len < 1 << 20);
+        let after = first.start.checked_add(first.len).unwrap();
+        let second = moved.next_data(after).unwrap();
+        assert_eq!(second.start, Gpa::at(0x1_0000_0000));
+        let after = second.start.checked_add(second.len).unwrap();
+        assert_eq!(moved.next_data(after), None);
+    }
+
+    #[test]
+    fn an_image_that_shrinks_is_a_fault_not_a_death() {
+        let bytes = vec![7u8; 4 << 20];
+        let (file, image) = image(4 << 20, &[(0, &bytes)]);
+        file.as_file().set_len(1 << 20).unwrap();
+        let mut buf = vec![0; 2 << 20];
+        let fault = image.read(Gpa::at(0), &mut buf).unwrap_err();
+        assert_eq!(
+            fault,
+            Fault::new(
+                Gpa::at(1 << 20),
+                Cause::Vanished {
+                    gpa: Gpa::at(1 << 20)
+                }
+            )
+        );
+        assert!(buf[..1 << 20].iter().all(|&byte| byte == 7));
+        // What is left stays readable, what is gone stays gone.
+        image.read(Gpa::at(0x1000), &mut buf[..0x1000]).unwrap();
+        image.read(Gpa::at(3 << 20), &mut buf[..1]).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_no_image_is_refused() {
+        let check = |path: &Path| RawImage::open(path).unwrap_err().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check(dir.path()).ends_with("is not a regular file or block device"));
+        let empty = dir.path().join("empty");
+        File::create(&empty).unwrap();
+        assert!(check(&empty).ends_with("is empty"));
+        assert!(check(&dir.path().join("absent")).starts_with("cannot open "));
+    }
+}
