@@ -1,0 +1,148 @@
+//! One set of page tables, as memory.
+
+use std::fmt;
+
+use guestmem::{Address, Cause, Fault, Gpa, Kva, Memory, MemoryExt};
+
+use crate::format::{ENTRY_SIZE, Entry, Format};
+use crate::mappings::Mappings;
+use crate::tlb::Tlb;
+
+/// Where one virtual address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The physical address.
+    pub gpa: Gpa,
+    /// Bytes of the page or block that the address lies in.
+    pub leaf_size: u64,
+}
+
+/// The virtual memory that a root table describes, over physical memory `M`.
+///
+/// Translations are remembered, so the memory must stand still.
+pub struct AddressSpace<M> {
+    physical: M,
+    root: Gpa,
+    format: Format,
+    tlb: Tlb,
+}
+
+impl<M> fmt::Debug for AddressSpace<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressSpace")
+            .field("root", &self.root)
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M: Memory<Gpa>> AddressSpace<M> {
+    /// The address space of the tables at `root`.
+    pub fn new(physical: M, root: Gpa, format: Format) -> Self {
+        Self {
+            physical,
+            root,
+            format,
+            tlb: Tlb::new(format.page_size()),
+        }
+    }
+
+    /// The physical memory beneath.
+    pub fn physical(&self) -> &M {
+        &self.physical
+    }
+
+    /// The physical address of the root table.
+    pub fn root(&self) -> Gpa {
+        self.root
+    }
+
+    /// The shape of the tables.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Walks the tables for one address.
+    ///
+    /// The page that it is found in need not be in the image.
+    ///
+    /// # Errors
+    ///
+    /// [`Cause::NotCanonical`], [`Cause::NotPresent`],
+    /// [`Cause::MalformedEntry`] or [`Cause::TableUnbacked`].
+    pub fn translate(&self, va: Kva) -> Result<Translation, Fault<Kva>> {
+        if !self.format.covers(va) {
+            return Err(Fault::new(va, Cause::NotCanonical));
+        }
+        let mut table = self.root;
+        let mut level = self.format.levels();
+        loop {
+            let unbacked = Cause::TableUnbacked { level, table };
+            let at = table
+                .checked_add(self.format.index(va.get(), level) * ENTRY_SIZE)
+                .ok_or(Fault::new(va, unbacked))?;
+            let raw = self
+                .physical
+                .load_u64(at)
+                .map_err(|fault| Fault::new(va, lost_table(fault.cause, unbacked)))?;
+            match self.format.decode(raw, level) {
+                Entry::NotPresent => return Err(Fault::new(va, Cause::NotPresent { level })),
+                Entry::Table(next) if level > 1 => {
+                    table = next;
+                    level -= 1;
+                }
+                Entry::Table(_) | Entry::Malformed => {
+                    return Err(Fault::new(va, Cause::MalformedEntry { level }));
+                }
+                Entry::Leaf(start) => {
+                    let leaf_size = self.format.span(level);
+                    let gpa = Gpa::new(start.get() | (va.get() & (leaf_size - 1)));
+                    return Ok(Translation { gpa, leaf_size });
+                }
+            }
+        }
+    }
+
+    /// The `len` bytes from `start` on as runs and gaps: see [`Mappings`].
+    pub fn mappings(&self, start: Kva, len: u64) -> Mappings<'_, M> {
+        Mappings::new(self, start, len)
+    }
+}
+
+/// A file that failed is worth more in a message than a table that is absent.
+pub(crate) fn lost_table(cause: Cause, unbacked: Cause) -> Cause {
+    match cause {
+        Cause::Vanished { .. } => cause,
+        _ => unbacked,
+    }
+}
+
+impl<M: Memory<Gpa>> Memory<Kva> for AddressSpace<M> {
+    fn read(&self, addr: Kva, buf: &mut [u8]) -> Result<(), Fault<Kva>> {
+        let mut at = addr;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let (gpa, run) = match self.tlb.lookup(at.get()) {
+                Some(known) => known,
+                None => {
+                    let Translation { gpa, leaf_size } = self.translate(at)?;
+                    self.tlb.insert(at.get(), gpa, leaf_size);
+                    (gpa, leaf_size - (at.get() & (leaf_size - 1)))
+                }
+            };
+            let step = usize::try_from(run).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at_mut(step);
+            self.physical.read(gpa, now).map_err(|fault| {
+                let good = fault.addr.checked_offset_from(gpa).unwrap_or(0);
+                Fault::new(at.checked_add(good).unwrap_or(at), fault.cause)
+            })?;
+            rest = later;
+            if !rest.is_empty() {
+                at = at
+                    .checked_add(step as u64)
+                    .ok_or(Fault::new(at, Cause::EndOfSpace))?;
+            }
+        }
+        Ok(())
+    }
+}
