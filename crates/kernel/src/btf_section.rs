@@ -1,0 +1,112 @@
+//! The kernel's own BTF, in its memory.
+
+use std::rc::Rc;
+
+use btf_layout::Btf;
+use guestmem::{Address, Kva, Memory, MemoryExt};
+use pagewalk::{AddressSpace, Mapping};
+
+use crate::Error;
+use crate::machine::Physical;
+use crate::symbols::Symbols;
+
+/// Where the BTF was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BtfSource {
+    /// Between `__start_BTF` and `__stop_BTF`.
+    Symbols {
+        /// Its first byte.
+        start: Kva,
+    },
+    /// By its header, in the mapping of the kernel image.
+    Search {
+        /// Its first byte.
+        start: Kva,
+    },
+    /// It was given.
+    Given,
+}
+
+/// The most that is believed of a size that comes from memory.
+const LARGEST: u64 = 256 << 20;
+
+/// `magic`, `version`, `flags` and `hdr_len` of kernel BTF.
+const HEADER: [u8; 8] = [0x9f, 0xeb, 1, 0, 24, 0, 0, 0];
+
+/// How far from `_stext` the kernel image may reach.
+const IMAGE_SPAN: u64 = 1 << 30;
+
+/// How much of the image is searched at a time.
+const STEP: usize = 1 << 20;
+
+/// Finds and parses the BTF of the kernel `origin` in its own memory.
+pub(crate) fn load(
+    space: &AddressSpace<Physical>,
+    symbols: &Symbols,
+    stext: Option<Kva>,
+    origin: &str,
+) -> Result<Option<(Rc<Btf>, u64, BtfSource)>, Error> {
+    if let [Some(start), Some(stop)] = symbols.lookup(["__start_BTF", "__stop_BTF"]) {
+        let len = stop.checked_offset_from(start).unwrap_or(0).min(LARGEST);
+        let read = space.read_up_to(start, len);
+        if let Some(fault) = read.fault {
+            return Err(Error::unreadable("the kernel's BTF")(fault));
+        }
+        let btf = Rc::new(Btf::parse(read.bytes, origin)?);
+        return Ok(Some((btf, len, BtfSource::Symbols { start })));
+    }
+    let Some(stext) = stext else {
+        return Ok(None);
+    };
+    let found = search(space, stext).and_then(|(start, bytes)| {
+        let len = bytes.len() as u64;
+        let btf = Btf::parse(bytes, origin).ok()?;
+        Some((Rc::new(btf), len, BtfSource::Search { start }))
+    });
+    Ok(found)
+}
+
+/// Looks for a BTF header in the read-only data behind `_stext`.
+fn search(space: &AddressSpace<Physical>, stext: Kva) -> Option<(Kva, Vec<u8>)> {
+    let finder = memchr::memmem::Finder::new(&HEADER);
+    let mut buf = vec![0; STEP];
+    for mapping in space.mappings(stext, IMAGE_SPAN) {
+        let Mapping::Run { va, len, .. } = mapping else {
+            continue;
+        };
+        let mut done = 0;
+        // Steps overlap by a header, so that none is cut in two.
+        while done + (HEADER.len() as u64) < len {
+            let at = va.checked_add(done)?;
+            let step = usize::try_from(len - done).unwrap_or(STEP).min(STEP);
+            let part = buf.get_mut(..step)?;
+            if space.read(at, part).is_ok() {
+                for hit in finder.find_iter(part) {
+                    let start = at.checked_add(hit as u64)?;
+                    if let Some(bytes) = section_at(space, start) {
+                        return Some((start, bytes));
+                    }
+                }
+            }
+            done += (step - HEADER.len() + 1) as u64;
+        }
+    }
+    None
+}
+
+/// The BTF at `start`, if its header makes sense.
+fn section_at(space: &AddressSpace<Physical>, start: Kva) -> Option<Vec<u8>> {
+    let header: [u8; 24] = space.load(start).ok()?;
+    let word = |at: usize| {
+        let bytes = header.get(at..)?.first_chunk()?;
+        Some(u64::from(u32::from_le_bytes(*bytes)))
+    };
+    let (type_off, type_len, str_off, str_len) = (word(8)?, word(12)?, word(16)?, word(20)?);
+    let len = 24 + str_off + str_len;
+    // A kernel's BTF is megabytes; a program's or module's is not.
+    if type_off != 0 || str_off != type_len || len > LARGEST || type_len < 1 << 20 {
+        return None;
+    }
+    let read = space.read_up_to(start, len);
+    read.fault.is_none().then_some(read.bytes)
+}

@@ -1,0 +1,317 @@
+//! The search for a kernel, step by step.
+
+use std::fmt;
+use std::rc::Rc;
+
+use btf_layout::Btf;
+use guestmem::{Address, Gpa, Kva, Memory, MemoryExt, RawImage};
+use pagewalk::{AddressSpace, Mapping};
+
+use crate::btf_section::{self, BtfSource};
+use crate::candidate::{Candidate, Proof, Verdict, prove};
+use crate::machine::{Kernel, Physical};
+use crate::symbols::{GivenSymbols, Symbols};
+use crate::vmcoreinfo::{self, Vmcoreinfo};
+use crate::{Error, Kallsyms, PerCpu};
+
+/// `version` in `struct new_utsname`: the fourth string of 65 bytes (UAPI).
+const UTS_VERSION: u64 = 3 * 65;
+
+/// Looks for a kernel. What is known beforehand can be given to it; all of it
+/// is checked against what is found.
+#[derive(Default)]
+pub struct Finder<'f> {
+    vmcoreinfo: Option<Gpa>,
+    root: Option<Gpa>,
+    symbols: Option<GivenSymbols>,
+    btf: Option<Vec<u8>>,
+    progress: Option<&'f mut dyn FnMut(u64, u64)>,
+}
+
+impl fmt::Debug for Finder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Finder")
+            .field("vmcoreinfo", &self.vmcoreinfo)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'f> Finder<'f> {
+    /// A search that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the VMCOREINFO (either copy) at `gpa` and searches for no other.
+    ///
+    /// In a raw image with a hole below 4 GiB whose regions were not given,
+    /// `gpa` is the offset in the file.
+    #[must_use]
+    pub fn vmcoreinfo(mut self, gpa: Gpa) -> Self {
+        self.vmcoreinfo = Some(gpa);
+        self
+    }
+
+    /// Takes the root table at `gpa` instead of the noted one, such as a CR3
+    /// known from the hypervisor.
+    #[must_use]
+    pub fn root(mut self, gpa: Gpa) -> Self {
+        self.root = Some(gpa);
+        self
+    }
+
+    /// Takes these symbols before those in memory.
+    #[must_use]
+    pub fn symbols(mut self, symbols: GivenSymbols) -> Self {
+        self.symbols = Some(symbols);
+        self
+    }
+
+    /// Takes these bytes for the kernel's BTF.
+    #[must_use]
+    pub fn btf(mut self, bytes: Vec<u8>) -> Self {
+        self.btf = Some(bytes);
+        self
+    }
+
+    /// Reports the search of a large image: addresses passed, and the size of
+    /// the image.
+    #[must_use]
+    pub fn progress(mut self, progress: &'f mut dyn FnMut(u64, u64)) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Finds the kernel in a raw image, under whichever of its possible
+    /// layouts is the true one.
+    ///
+    /// # Errors
+    ///
+    /// See [`find`](Self::find).
+    pub fn find_in_image(self, image: &RawImage) -> Result<Kernel, Error> {
+        self.find_in_layouts(&image.candidates())
+    }
+
+    /// Finds the kernel in a raw image that has one of these layouts.
+    ///
+    /// # Errors
+    ///
+    /// See [`find`](Self::find).
+    pub fn find_in_layouts(self, images: &[RawImage]) -> Result<Kernel, Error> {
+        let layouts: Vec<Physical> = images
+            .iter()
+            .map(|image| Rc::new(image.clone()) as Physical)
+            .collect();
+        let mut kernel = self.find(&layouts)?;
+        let searched = images.first().map(RawImage::regions);
+        let chosen = images.get(kernel.layout()).map(RawImage::regions);
+        if let (Some(searched), Some(chosen)) = (searched, chosen) {
+            // They were found under the first layout.
+            for candidate in &mut kernel.candidates {
+                let offset = searched.offset_of(candidate.gpa);
+                if let Some(gpa) = offset.and_then(|offset| chosen.gpa_of(offset)) {
+                    candidate.gpa = gpa;
+                }
+            }
+        }
+        Ok(kernel)
+    }
+
+    /// Finds the kernel in physical memory of which one of `layouts` is true.
+    /// The first one is searched; they differ only in where their bytes are,
+    /// not in which bytes there are.
+    ///
+    /// # Errors
+    ///
+    /// If there is no kernel or more than one, or if its symbols or BTF
+    /// cannot be read and were not given.
+    pub fn find(mut self, layouts: &[Physical]) -> Result<Kernel, Error> {
+        let notes = self.notes(layouts)?;
+        let mut candidates = Vec::new();
+        let mut proofs: Vec<(Proof, usize, Vmcoreinfo)> = Vec::new();
+        for (gpa, copy, note) in notes {
+            let (verdict, proof) = self.prove(layouts, &note);
+            candidates.push(Candidate {
+                gpa,
+                copy,
+                release: note.release().to_owned(),
+                verdict,
+            });
+            if let Some((proof, layout)) = proof {
+                let root = proof.space.root();
+                if proofs.iter().all(|(known, ..)| known.space.root() != root) {
+                    proofs.push((proof, layout, note));
+                }
+            }
+        }
+        if proofs.len() > 1 {
+            return Err(Error::Several { candidates });
+        }
+        match proofs.pop() {
+            Some((proof, layout, note)) => self.describe(proof, layout, note, candidates),
+            None => Err(Error::NothingProved { candidates }),
+        }
+    }
+
+    /// The VMCOREINFO copies to consider.
+    fn notes(
+        &mut self,
+        layouts: &[Physical],
+    ) -> Result<Vec<(Gpa, vmcoreinfo::Copy, Vmcoreinfo)>, Error> {
+        let Some(physical) = layouts.first() else {
+            return Err(Error::NoVmcoreinfo { bytes: 0 });
+        };
+        if let Some(gpa) = self.vmcoreinfo {
+            let (copy, note) =
+                Vmcoreinfo::load(physical.as_ref(), gpa).ok_or(Error::NotVmcoreinfo { gpa })?;
+            return Ok(vec![(gpa, copy, note)]);
+        }
+        let bytes = physical.size();
+        let found = vmcoreinfo::search(physical.as_ref(), &mut |passed| {
+            if let Some(progress) = &mut self.progress {
+                progress(passed, bytes);
+            }
+        });
+        let notes: Vec<_> = found
+            .into_iter()
+            .filter_map(|gpa| {
+                let (copy, note) = Vmcoreinfo::load(physical.as_ref(), gpa)?;
+                Some((gpa, copy, note))
+            })
+            .collect();
+        if notes.is_empty() {
+            return Err(Error::NoVmcoreinfo { bytes });
+        }
+        Ok(notes)
+    }
+
+    /// Proves `note` under the layouts. Where several stand the proof, the one
+    /// that holds the most of what the kernel has mapped is the true one.
+    fn prove(&self, layouts: &[Physical], note: &Vmcoreinfo) -> (Verdict, Option<(Proof, usize)>) {
+        let mut refusal = None;
+        let mut proofs = Vec::new();
+        for (index, physical) in layouts.iter().enumerate() {
+            match prove(physical, note, self.root) {
+                Ok(proof) => proofs.push((proof, index)),
+                // The likeliest layout's refusal says most.
+                Err(why) => {
+                    refusal.get_or_insert(why);
+                }
+            }
+        }
+        let best = if proofs.len() > 1 {
+            proofs
+                .into_iter()
+                .min_by_key(|(proof, _)| unbacked(&proof.space, note))
+        } else {
+            proofs.pop()
+        };
+        match (best, refusal) {
+            (Some(best), _) => {
+                let root = best.0.space.root();
+                (Verdict::Proved { root }, Some(best))
+            }
+            (None, refusal) => {
+                let refusal = refusal.unwrap_or(crate::Refusal::UnknownArch);
+                (Verdict::Refused(refusal), None)
+            }
+        }
+    }
+
+    /// Reads what there is to know of a kernel that was proved.
+    fn describe(
+        self,
+        proof: Proof,
+        layout: usize,
+        note: Vmcoreinfo,
+        candidates: Vec<Candidate>,
+    ) -> Result<Kernel, Error> {
+        let Proof {
+            arch,
+            space,
+            phys_base,
+        } = proof;
+        let stext = note.symbol("_stext");
+        let (kallsyms, kallsyms_error) = match Kallsyms::load(&space, &note) {
+            Ok(kallsyms) => (Some(kallsyms), None),
+            Err(error) if self.symbols.is_some() || self.btf.is_some() => (None, Some(error)),
+            Err(source) => return Err(Error::Kallsyms { source }),
+        };
+        let symbols = Symbols::new(self.symbols, kallsyms, stext);
+        let origin = format!("Linux {}", note.release());
+        let (btf, btf_size, btf_source) = match self.btf {
+            Some(bytes) => {
+                let size = bytes.len() as u64;
+                let btf = Btf::parse(bytes, &origin)?;
+                (Rc::new(btf), size, BtfSource::Given)
+            }
+            None => btf_section::load(&space, &symbols, stext, &origin)?.ok_or_else(|| {
+                Error::NoBtf {
+                    release: note.release().to_owned(),
+                }
+            })?,
+        };
+        let per_cpu = PerCpu::load(&space, &symbols)?;
+        let version = uts_version(&space, &note).unwrap_or_default();
+        Ok(Kernel {
+            arch,
+            space,
+            note,
+            phys_base,
+            layout,
+            candidates,
+            symbols,
+            kallsyms_error,
+            btf,
+            btf_size,
+            btf_source,
+            per_cpu,
+            version,
+        })
+    }
+}
+
+fn uts_version(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> Option<String> {
+    let names = note
+        .symbol("init_uts_ns")?
+        .checked_add(note.offset("uts_namespace.name")?)?;
+    let text = space.read_cstr(names.checked_add(UTS_VERSION)?, 65).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// How finely a mapped run is compared with the image.
+const BACKING_STEP: u64 = 2 << 20;
+
+/// Bytes of the direct map that the image does not hold.
+///
+/// The direct map covers exactly the machine's RAM, so under the true layout
+/// there are none. It lies below the vmalloc area; where the note does not
+/// say how far it reaches (6.1), the areas behind it are counted as well,
+/// which is the same for every layout.
+fn unbacked(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> u64 {
+    let upper_half = Kva::at(1 << 63);
+    let end = note
+        .number("VMALLOC_START")
+        .map_or(u64::MAX, i64::cast_unsigned);
+    let len = end.saturating_sub(upper_half.get());
+    let mut missing = 0;
+    for mapping in space.mappings(upper_half, len) {
+        let Mapping::Run { gpa, len, .. } = mapping else {
+            continue;
+        };
+        let mut done = 0;
+        while done < len {
+            let step = BACKING_STEP.min(len - done);
+            let backed = gpa
+                .checked_add(done)
+                .is_some_and(|at| space.physical().read(at, &mut [0]).is_ok());
+            if !backed {
+                missing += step;
+            }
+            done += step;
+        }
+    }
+    missing
+}

@@ -1,0 +1,168 @@
+//! A kernel that was found: everything that reading it needs.
+
+use std::rc::Rc;
+
+use btf_layout::Btf;
+use guestmem::{Fault, Gpa, Kva, Memory, PhysicalMemory};
+use pagewalk::AddressSpace;
+
+use crate::btf_section::BtfSource;
+use crate::candidate::Candidate;
+use crate::{Arch, Error, KallsymsError, PerCpu, Symbols, Vmcoreinfo};
+
+/// Physical memory that several layers share.
+pub type Physical = Rc<dyn PhysicalMemory>;
+
+/// A Linux kernel in the memory that it was found in.
+///
+/// It is a [`Memory`] of its own virtual addresses.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(crate) arch: Arch,
+    pub(crate) space: AddressSpace<Physical>,
+    pub(crate) note: Vmcoreinfo,
+    pub(crate) phys_base: Option<i64>,
+    pub(crate) layout: usize,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) symbols: Symbols,
+    pub(crate) kallsyms_error: Option<KallsymsError>,
+    pub(crate) btf: Rc<Btf>,
+    pub(crate) btf_size: u64,
+    pub(crate) btf_source: BtfSource,
+    pub(crate) per_cpu: Option<PerCpu>,
+    pub(crate) version: String,
+}
+
+impl Kernel {
+    /// `uname -r`.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        self.note.release()
+    }
+
+    /// `uname -v`: build number and date.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The architecture.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// The page size in bytes.
+    #[must_use]
+    pub fn page_size(&self) -> u64 {
+        self.space.format().page_size()
+    }
+
+    /// Levels of page tables.
+    #[must_use]
+    pub fn levels(&self) -> u8 {
+        self.space.format().levels()
+    }
+
+    /// The kernel's root table (`swapper_pg_dir`).
+    #[must_use]
+    pub fn root(&self) -> Gpa {
+        self.space.root()
+    }
+
+    /// How far KASLR moved the kernel from its link address, where noted.
+    #[must_use]
+    pub fn slide(&self) -> Option<u64> {
+        self.note.slide()
+    }
+
+    /// x86-64's `phys_base`, which is signed.
+    #[must_use]
+    pub fn phys_base(&self) -> Option<i64> {
+        self.phys_base
+    }
+
+    /// The VMCOREINFO that was chosen.
+    #[must_use]
+    pub fn vmcoreinfo(&self) -> &Vmcoreinfo {
+        &self.note
+    }
+
+    /// Every VMCOREINFO that was considered, and what became of it.
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Which of the layouts that were offered is the image's, by position.
+    #[must_use]
+    pub fn layout(&self) -> usize {
+        self.layout
+    }
+
+    /// The kernel's symbols.
+    #[must_use]
+    pub fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Why the symbol table in memory was not used, if it was not.
+    #[must_use]
+    pub fn kallsyms_error(&self) -> Option<&KallsymsError> {
+        self.kallsyms_error.as_ref()
+    }
+
+    /// The kernel's BTF.
+    #[must_use]
+    pub fn btf(&self) -> &Rc<Btf> {
+        &self.btf
+    }
+
+    /// Bytes of the kernel's BTF.
+    #[must_use]
+    pub fn btf_size(&self) -> u64 {
+        self.btf_size
+    }
+
+    /// Where the BTF came from.
+    #[must_use]
+    pub fn btf_source(&self) -> BtfSource {
+        self.btf_source
+    }
+
+    /// The possible CPUs, where the kernel's symbols tell them.
+    #[must_use]
+    pub fn per_cpu(&self) -> Option<&PerCpu> {
+        self.per_cpu.as_ref()
+    }
+
+    /// The page tables, for walks over ranges.
+    #[must_use]
+    pub fn space(&self) -> &AddressSpace<Physical> {
+        &self.space
+    }
+
+    /// The address of a symbol that the caller cannot do without.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSymbol`].
+    pub fn require(&self, name: &'static str) -> Result<Kva, Error> {
+        let [address] = self.symbols.lookup([name]);
+        address.ok_or_else(|| {
+            // `__per_cpu_offset` is data that every SMP kernel has.
+            let [data] = self.symbols.lookup(["__per_cpu_offset"]);
+            Error::NoSymbol {
+                name,
+                release: self.release().to_owned(),
+                all: data.is_some(),
+            }
+        })
+    }
+}
+
+impl Memory<Kva> for Kernel {
+    fn read(&self, addr: Kva, buf: &mut [u8]) -> Result<(), Fault<Kva>> {
+        self.space.read(addr, buf)
+    }
+}

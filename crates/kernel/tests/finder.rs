@@ -1,0 +1,137 @@
+//! The search for a kernel, on machines made by hand.
+#![cfg(test)]
+
+use std::rc::Rc;
+
+use btf_layout::build::Builder;
+use guestmem::{Address, Fake, Gpa, Kva, MemoryExt};
+use kernel::build::Machine;
+use kernel::{Encoding, Error, Finder, Kernel, Physical, Verdict};
+use pagewalk::build::Tables;
+
+fn machine(ram: Fake<Gpa>, first: u64, release: &str) -> Machine {
+    let mut machine = Machine::new(ram, Gpa::new(first), 5, release);
+    machine.btf(&Builder::new().finish());
+    machine.cpus(&[(0, 0x1000), (2, 0x3000)]);
+    machine
+}
+
+fn find(ram: Fake<Gpa>) -> Result<Kernel, Error> {
+    Finder::new().find(&[Rc::new(ram) as Physical])
+}
+
+fn simple() -> Fake<Gpa> {
+    machine(Fake::new(), 0, "6.12.1").finish(Encoding::AbsolutePercpu)
+}
+
+#[test]
+fn a_kernel_is_found_from_memory_alone() {
+    let kernel = find(simple()).unwrap();
+    assert_eq!(kernel.release(), "6.12.1");
+    assert_eq!(kernel.version(), "#1 SMP");
+    assert_eq!(kernel.levels(), 5);
+    assert_eq!(kernel.slide(), Some(0x100_0000));
+    assert_eq!(kernel.phys_base(), Some(0x10_0000 - 0x100_0000));
+    let cpus: Vec<u32> = kernel.per_cpu().unwrap().cpus().collect();
+    assert_eq!(cpus, [0, 2]);
+    assert_eq!(kernel.candidates().len(), 2);
+    let [stext] = kernel.symbols().lookup(["_stext"]);
+    assert_eq!(kernel.load_u8(stext.unwrap()), Ok(0xcc));
+    let error = kernel.require("map_idr").unwrap_err().to_string();
+    assert_eq!(error, "Linux 6.12.1 has no symbol map_idr in its memory");
+}
+
+#[test]
+fn a_stale_note_is_refused_and_named() {
+    // A second note whose page tables are gone.
+    let mut stale = machine(Fake::new(), 0x800_0000, "5.10.0").finish(Encoding::AbsolutePercpu);
+    let page: [u8; 0x1000] = stale.load(Gpa::at(0x800_3000)).unwrap();
+    stale = simple().with(Gpa::at(0x800_3000), &page);
+    let kernel = find(stale).unwrap();
+    assert_eq!(kernel.release(), "6.12.1");
+    let refused: Vec<String> = kernel
+        .candidates()
+        .iter()
+        .filter(|candidate| matches!(candidate.verdict, Verdict::Refused(_)))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].starts_with("Linux 5.10.0 (data page at physical 0x8003000): refused, its page tables do not lead to init_uts_ns"),
+        "{}",
+        refused[0]
+    );
+}
+
+#[test]
+fn two_kernels_are_two_until_one_is_chosen() {
+    let both = machine(simple(), 0x800_0000, "6.1.0").finish(Encoding::BaseRelative);
+    let error = find(both.clone()).unwrap_err().to_string();
+    assert!(
+        error.starts_with("2 kernels are in this image: "),
+        "{error}"
+    );
+    assert!(
+        error.contains("Linux 6.1.0") && error.contains("Linux 6.12.1"),
+        "{error}"
+    );
+    let chosen = Finder::new()
+        .vmcoreinfo(Gpa::at(0x800_5000))
+        .find(&[Rc::new(both) as Physical])
+        .unwrap();
+    assert_eq!(chosen.release(), "6.1.0");
+}
+
+#[test]
+fn each_missing_part_is_named() {
+    let check = |ram: Fake<Gpa>, expected: &str| {
+        let error = find(ram).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    };
+    let zeros = Fake::new().with(Gpa::at(0), &vec![0; 3 << 20]);
+    check(
+        zeros,
+        "no Linux kernel in this image: no VMCOREINFO at any page of its 3 MiB",
+    );
+    check(
+        Fake::new().with(
+            Gpa::at(0),
+            b"OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=1\n",
+        ),
+        "no kernel could be proved: Linux 6.1.0 (data page at physical 0x0): refused, it is of an architecture other than",
+    );
+    let bare = Machine::new(Fake::new(), Gpa::at(0), 4, "6.1.0");
+    check(
+        bare.finish(Encoding::PlaceRelative),
+        "Linux 6.1.0 has no BTF in its memory",
+    );
+    let mut other = machine(Fake::new(), 0, "6.1.0");
+    other.place(Kva::at(0xffff_ffff_8300_0000 + 130), b"6.9.9\0");
+    check(
+        other.finish(Encoding::Absolute),
+        "no kernel could be proved: Linux 6.1.0 (data page at physical 0x3000): refused, its page tables lead to a kernel that calls itself \"6.9.9\"",
+    );
+}
+
+/// The layout with a hole below 4 GiB is chosen by what the kernel has mapped.
+#[test]
+fn the_true_layout_is_the_one_that_holds_the_direct_map() {
+    let mut machine = machine(Fake::new(), 0, "6.18.0");
+    machine.line("NUMBER(VMALLOC_START)=0xffa0000000000000");
+    let ram = machine.finish(Encoding::BaseRelative);
+    // One page of the direct map is above 4 GiB.
+    let format = pagewalk::Format::x86_64(5, 0).unwrap();
+    let direct_map = Kva::at(0xff11_0000_0000_0000);
+    let aside = Gpa::at(0x300_0000);
+    let mut tables = Tables::new(ram, aside, format);
+    tables.map(direct_map, 1, Gpa::at(0x1_0000_0000));
+    let slot = 8 * (direct_map.get() >> 48 & 0x1ff);
+    let entry = tables.ram.load_u64(Gpa::new(aside.get() + slot)).unwrap();
+    tables.ram.write_u64(Gpa::new(0x10_0000 + slot), entry);
+    let flat = tables.ram;
+    let split = flat.clone().with(Gpa::at(0x1_0000_0000), &[0; 0x1000]);
+    let kernel = Finder::new()
+        .find(&[Rc::new(flat) as Physical, Rc::new(split) as Physical])
+        .unwrap();
+    assert_eq!(kernel.layout(), 1);
+}
