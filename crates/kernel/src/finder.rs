@@ -1,5 +1,6 @@
 //! The search for a kernel, step by step.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::rc::Rc;
 
@@ -202,9 +203,11 @@ impl<'f> Finder<'f> {
             }
         }
         let best = if proofs.len() > 1 {
-            proofs
-                .into_iter()
-                .min_by_key(|(proof, _)| unbacked(&proof.space, note))
+            proofs.into_iter().max_by_key(|(proof, index)| {
+                let (held, missing) = holdings(&proof.space, note);
+                // The likelier of two equals.
+                (held, Reverse(missing), Reverse(*index))
+            })
         } else {
             proofs.pop()
         };
@@ -284,19 +287,21 @@ fn uts_version(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> Option<Stri
 /// How finely a mapped run is compared with the image.
 const BACKING_STEP: u64 = 2 << 20;
 
-/// Bytes of the direct map that the image does not hold.
+/// Bytes of the direct map that the image holds, and that it does not.
 ///
 /// The direct map covers exactly the machine's RAM, so under the true layout
-/// there are none. It lies below the vmalloc area; where the note does not
-/// say how far it reaches (6.1), the areas behind it are counted as well,
-/// which is the same for every layout.
-fn unbacked(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> u64 {
+/// all of the image is mapped and nothing is missing. Under a wrong one page
+/// tables are missing too, or other memory is taken for them, and what they
+/// map is in neither number. The direct map lies below the vmalloc area; where
+/// the note does not say how far it reaches (6.1), the areas behind it are
+/// counted as well, which is the same for every layout.
+fn holdings(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> (u64, u64) {
     let upper_half = Kva::at(1 << 63);
     let end = note
         .number("VMALLOC_START")
         .map_or(u64::MAX, i64::cast_unsigned);
     let len = end.saturating_sub(upper_half.get());
-    let mut missing = 0;
+    let (mut held, mut missing) = (0, 0);
     for mapping in space.mappings(upper_half, len) {
         let Mapping::Run { gpa, len, .. } = mapping else {
             continue;
@@ -307,11 +312,9 @@ fn unbacked(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> u64 {
             let backed = gpa
                 .checked_add(done)
                 .is_some_and(|at| space.physical().read(at, &mut [0]).is_ok());
-            if !backed {
-                missing += step;
-            }
+            *(if backed { &mut held } else { &mut missing }) += step;
             done += step;
         }
     }
-    missing
+    (held, missing)
 }

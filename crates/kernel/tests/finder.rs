@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use btf_layout::build::Builder;
-use guestmem::{Address, Fake, Gpa, Kva, MemoryExt};
+use guestmem::{Address, Fake, Gpa, Kva, MemoryExt, PhysicalMemory};
 use kernel::build::Machine;
 use kernel::{Encoding, Error, Finder, Kernel, Physical, Verdict};
 use pagewalk::build::Tables;
@@ -113,25 +113,49 @@ fn each_missing_part_is_named() {
     );
 }
 
-/// The layout with a hole below 4 GiB is chosen by what the kernel has mapped.
+/// The layout with a hole below 4 GiB is chosen by what the kernel has mapped,
+/// even where the tables that map it lie above the hole themselves.
 #[test]
 fn the_true_layout_is_the_one_that_holds_the_direct_map() {
-    let mut machine = machine(Fake::new(), 0, "6.18.0");
-    machine.line("NUMBER(VMALLOC_START)=0xffa0000000000000");
-    let ram = machine.finish(Encoding::BaseRelative);
-    // One page of the direct map is above 4 GiB.
-    let format = pagewalk::Format::x86_64(5, 0).unwrap();
-    let direct_map = Kva::at(0xff11_0000_0000_0000);
-    let aside = Gpa::at(0x300_0000);
-    let mut tables = Tables::new(ram, aside, format);
-    tables.map(direct_map, 1, Gpa::at(0x1_0000_0000));
-    let slot = 8 * (direct_map.get() >> 48 & 0x1ff);
-    let entry = tables.ram.load_u64(Gpa::new(aside.get() + slot)).unwrap();
-    tables.ram.write_u64(Gpa::new(0x10_0000 + slot), entry);
-    let flat = tables.ram;
-    let split = flat.clone().with(Gpa::at(0x1_0000_0000), &[0; 0x1000]);
-    let kernel = Finder::new()
-        .find(&[Rc::new(flat) as Physical, Rc::new(split) as Physical])
-        .unwrap();
-    assert_eq!(kernel.layout(), 1);
+    const HIGH: u64 = 0x1_0000_0000;
+    for tables_at in [0x300_0000, HIGH + 0x10_0000] {
+        let mut machine = machine(Fake::new(), 0, "6.18.0");
+        machine.line("NUMBER(VMALLOC_START)=0xffa0000000000000");
+        let low = machine.finish(Encoding::BaseRelative);
+        let format = pagewalk::Format::x86_64(5, 0).unwrap();
+        let direct_map = Kva::at(0xff11_0000_0000_0000);
+        // Tables for the direct map alone, whose root entry is copied.
+        let mut tables = Tables::new(low, Gpa::new(tables_at), format);
+        for page in 0..64 {
+            let offset = page * 0x1000;
+            tables.map(on(direct_map, offset), 1, Gpa::new(HIGH + offset));
+        }
+        let slot = 8 * (direct_map.get() >> 48 & 0x1ff);
+        let entry = tables.ram.load_u64(Gpa::new(tables_at + slot)).unwrap();
+        tables.ram.write_u64(Gpa::new(0x10_0000 + slot), entry);
+        let whole = tables.ram.with(Gpa::at(HIGH), &vec![0; 0x4_0000]);
+        let flat = cut(&whole, HIGH);
+        let zeros = flat.clone().with(Gpa::at(HIGH), &vec![0; 0x20_0000]);
+        let layouts = [flat, zeros, whole].map(|ram| Rc::new(ram) as Physical);
+        let kernel = Finder::new().find(&layouts).unwrap();
+        // With the tables in low memory the zeros hold the direct map as well.
+        let expected = if tables_at < HIGH { 1 } else { 2 };
+        assert_eq!(kernel.layout(), expected, "tables at {tables_at:#x}");
+    }
+}
+
+/// What `ram` has below `end`.
+fn cut(ram: &Fake<Gpa>, end: u64) -> Fake<Gpa> {
+    let mut low = Fake::new();
+    let mut from = Gpa::at(0);
+    while let Some(run) = ram.next_data(from).filter(|run| run.start.get() < end) {
+        let len = run.len.min(end - run.start.get());
+        low.write(run.start, &ram.read_up_to(run.start, len).bytes);
+        from = on(run.start, run.len);
+    }
+    low
+}
+
+fn on<A: Address>(at: A, offset: u64) -> A {
+    at.checked_add(offset).unwrap()
 }
