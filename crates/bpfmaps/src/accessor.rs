@@ -1,0 +1,61 @@
+//! The trait that everything above the backends knows, and all it knows.
+
+use std::ops::ControlFlow;
+use std::rc::Rc;
+
+use btf_layout::Btf;
+use guestmem::{Kva, Memory};
+
+use crate::{Entry, Error, KernelInfo, MapInfo, Maps, Walk};
+
+/// Receives the entries of a map one by one, and may end the walk.
+pub type Visitor<'v> = dyn FnMut(Entry<'_>) -> ControlFlow<()> + 'v;
+
+/// A kernel's BPF maps, whatever the kernel is read through.
+///
+/// The contract suite `bpfmaps::contract` states in code what holds for every
+/// implementation.
+pub trait BpfMapAccessor {
+    /// The kernel that is read.
+    fn kernel(&self) -> &KernelInfo;
+
+    /// Every map of the kernel, by ascending id. A map that could not be
+    /// described is a gap, never left out silently.
+    ///
+    /// # Errors
+    ///
+    /// Only if no map can be listed at all.
+    fn maps(&self) -> Result<Maps, Error>;
+
+    /// The BTF that describes `map`'s keys and values, split on its right
+    /// base; `None` for a map without BTF.
+    ///
+    /// # Errors
+    ///
+    /// BTF that the map has but that could not be read or parsed.
+    fn btf(&self, map: &MapInfo) -> Result<Option<Rc<Btf>>, Error>;
+
+    /// The kernel's own BTF.
+    ///
+    /// # Errors
+    ///
+    /// If it could not be read or parsed.
+    fn vmlinux_btf(&self) -> Result<Rc<Btf>, Error>;
+
+    /// Visits every entry of `map` once, with bytes that are valid for the
+    /// visit only. Memory use does not grow with the number of entries.
+    ///
+    /// The visitor ends the walk by [`ControlFlow::Break`]. Entries of arrays
+    /// come by ascending index, those of hashes in no order. What could not be
+    /// read is in the returned [`Walk`]; an entry that could be read in part
+    /// is visited with what there is, and counted among the gaps too; one of
+    /// which nothing could be read is a gap only.
+    ///
+    /// # Errors
+    ///
+    /// If `map` cannot be opened at all, such as one deleted meanwhile.
+    fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error>;
+
+    /// The kernel's memory, where the backend can read it.
+    fn memory(&self) -> Option<&dyn Memory<Kva>>;
+}

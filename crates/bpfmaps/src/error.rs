@@ -1,0 +1,66 @@
+//! The crate's errors: what kept a whole operation from being done.
+
+use std::io;
+
+use guestmem::{Fault, Kva};
+use thiserror::Error;
+
+/// Why an operation could not be done at all. What an operation could not
+/// read while it went on is in its [`Walk`](crate::Walk).
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel does not allow this process to use bpf(2).
+    #[error("bpf(2) is not permitted here: {operation} needs {needs}")]
+    NotPermitted {
+        /// What was tried, such as `BPF_MAP_GET_NEXT_ID`.
+        operation: &'static str,
+        /// The capabilities that would allow it.
+        needs: &'static str,
+    },
+    /// The kernel was built without bpf(2).
+    #[error("this kernel has no bpf(2) (CONFIG_BPF_SYSCALL is off)")]
+    NoBpf,
+    /// The running kernel is of an architecture that is not known here.
+    #[error("kernels of {machine} machines are not read")]
+    Machine {
+        /// The architecture.
+        machine: &'static str,
+    },
+    /// A system call failed.
+    #[error("{operation} failed")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A map or BTF with this id is no longer there.
+    #[error("{what} {id} is gone")]
+    Gone {
+        /// `map` or `BTF`.
+        what: &'static str,
+        /// Its id.
+        id: u32,
+    },
+    /// Kernel memory that the operation needs is unreadable.
+    #[error("cannot read {what}")]
+    Unreadable {
+        /// What lies there.
+        what: &'static str,
+        /// Where, and why not.
+        source: Fault<Kva>,
+    },
+    /// BTF that cannot be used, or a kernel whose BTF lacks what is needed.
+    #[error(transparent)]
+    Btf(#[from] btf_layout::Error),
+    /// The kernel's symbols lack what is needed.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The map was not listed by this backend.
+    #[error("map {id} has no address: it was not listed by this backend")]
+    Foreign {
+        /// The map's id.
+        id: u32,
+    },
+}

@@ -1,0 +1,102 @@
+//! `struct btf`, the kernel's hold on BTF that was loaded into it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use btf_layout::{Btf, Member};
+use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
+use kernel::Kernel;
+use rustc_hash::FxHashMap;
+
+use super::object::Object;
+use crate::Error;
+
+/// The kernel refuses BTF beyond this size (`BTF_MAX_SIZE`, raised from
+/// 16 MiB in 7.0).
+const LARGEST: u64 = 64 << 20;
+
+/// Bases of bases: a module's BTF has vmlinux's as its base, which has none.
+const DEEPEST: u32 = 4;
+
+/// Where the members of `struct btf` are.
+#[derive(Debug)]
+pub(super) struct BtfObjectLayout {
+    size: u64,
+    id: Member,
+    data: Member,
+    data_size: Member,
+    base: Member,
+    kernel_btf: Member,
+    name: Member,
+}
+
+impl BtfObjectLayout {
+    pub(super) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+        let object = btf.record("btf")?;
+        Ok(Self {
+            size: object.size(),
+            id: object.member("id")?,
+            data: object.member("data")?,
+            data_size: object.member("data_size")?,
+            base: object.member("base_btf")?,
+            kernel_btf: object.member("kernel_btf")?,
+            name: object.member("name")?,
+        })
+    }
+
+    /// The id of the BTF at `at`.
+    pub(super) fn id(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<u32, Fault<Kva>> {
+        memory.load_u32(at.checked_add(self.id.offset).unwrap_or(at))
+    }
+
+    /// Parses the BTF at `at`, on its base, or takes it from `known`.
+    pub(super) fn load(
+        &self,
+        kernel: &Kernel,
+        at: Kva,
+        known: &RefCell<FxHashMap<Kva, Rc<Btf>>>,
+    ) -> Result<Rc<Btf>, Error> {
+        self.load_at_depth(kernel, at, known, 0)
+    }
+
+    fn load_at_depth(
+        &self,
+        kernel: &Kernel,
+        at: Kva,
+        known: &RefCell<FxHashMap<Kva, Rc<Btf>>>,
+        depth: u32,
+    ) -> Result<Rc<Btf>, Error> {
+        if let Some(btf) = known.borrow().get(&at) {
+            return Ok(Rc::clone(btf));
+        }
+        let unreadable = |what| move |source| Error::Unreadable { what, source };
+        let object = Object::load(kernel, at, self.size).map_err(unreadable("struct btf"))?;
+        let base = object.pointer(&self.base);
+        let of_kernel = object.uint(&self.kernel_btf) != 0;
+        if of_kernel && base.get() == 0 {
+            return Ok(Rc::clone(kernel.btf()));
+        }
+        let id = object.u32(&self.id);
+        let size = object.uint(&self.data_size);
+        let data = object.pointer(&self.data);
+        let read = kernel.read_up_to(data, size.min(LARGEST));
+        if let Some(source) = read.fault {
+            let what = "the data of a struct btf";
+            return Err(Error::Unreadable { what, source });
+        }
+        let owner = match object.text(&self.name) {
+            name if name.is_empty() => format!("BTF {id}"),
+            name => format!("{name} (BTF {id})"),
+        };
+        let origin = format!("{owner} of Linux {}", kernel.release());
+        let btf = if base.get() == 0 || depth == DEEPEST {
+            Btf::parse(read.bytes, &origin)?
+        } else {
+            let base = self.load_at_depth(kernel, base, known, depth + 1)?;
+            Btf::parse_split(read.bytes, base, &origin)?
+        };
+        let btf = Rc::new(btf);
+        known.borrow_mut().insert(at, Rc::clone(&btf));
+        Ok(btf)
+    }
+}

@@ -1,0 +1,304 @@
+//! Hash tables (`kernel/bpf/hashtab.c`): buckets of `hlist_nulls`, elements
+//! with their hash, key and value in one piece.
+
+use std::ops::ControlFlow;
+
+use btf_layout::{Btf, Member};
+use guestmem::{Address, Kva, Memory, MemoryExt};
+use kernel::PerCpu;
+
+use super::object::{Object, pointee};
+use super::per_cpu::Gatherer;
+use crate::entry::{Bytes, Entry};
+use crate::walk::{GapAt, Reason, Walker};
+use crate::{Error, MapInfo};
+
+/// How many bytes of buckets are read at a time.
+const BLOCK: u64 = 64 << 10;
+
+/// Bytes of an element that are read before its hash is known to be right.
+const FIRST_READ: u64 = 64 << 10;
+
+/// Where the members of `struct bpf_htab` and its parts are.
+#[derive(Debug)]
+pub(super) struct HashLayout {
+    table_size: u64,
+    buckets: Member,
+    n_buckets: Member,
+    bucket_size: u64,
+    first: Member,
+    next: Member,
+    hash: Member,
+    key: Member,
+}
+
+/// One hash map.
+pub(super) struct Table<'m> {
+    layout: &'m HashLayout,
+    memory: &'m dyn Memory<Kva>,
+    buckets: Kva,
+    /// A power of two.
+    count: u64,
+    /// The part of `count` that memory can hold.
+    readable: u64,
+    key_size: u64,
+    value_size: u32,
+}
+
+impl HashLayout {
+    pub(super) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+        let table = btf.record("bpf_htab")?;
+        let buckets = table.member("buckets")?;
+        let bucket = pointee(btf, &buckets)?;
+        let element = btf.record("htab_elem")?;
+        Ok(Self {
+            table_size: table.size(),
+            n_buckets: table.member("n_buckets")?,
+            bucket_size: bucket.size(),
+            first: bucket.member("head.first")?,
+            next: element.member("hash_node.next")?,
+            hash: element.member("hash")?,
+            key: element.member("key")?,
+            buckets,
+        })
+    }
+
+    /// The table of `map` at `at`.
+    pub(super) fn table<'m>(
+        &'m self,
+        memory: &'m dyn Memory<Kva>,
+        map: &MapInfo,
+        at: Kva,
+        memory_size: u64,
+    ) -> Result<Table<'m>, Error> {
+        let object = Object::load(memory, at, self.table_size).map_err(|source| {
+            let what = "struct bpf_htab";
+            Error::Unreadable { what, source }
+        })?;
+        let count = object.uint(&self.n_buckets);
+        Ok(Table {
+            layout: self,
+            memory,
+            buckets: object.pointer(&self.buckets),
+            count,
+            readable: count.min(memory_size / self.bucket_size.max(1)),
+            key_size: map.key_size.into(),
+            value_size: map.value_size,
+        })
+    }
+}
+
+/// Why the chain of one bucket ended before its end.
+type Broken = (GapAt, Reason);
+
+impl Table<'_> {
+    /// Visits every element; `per_cpu` for tables whose values are.
+    pub(super) fn walk(&self, per_cpu: Option<&PerCpu>, walker: &mut Walker<'_, '_>) {
+        if !self.count.is_power_of_two() {
+            walker.walk.gap(
+                GapAt::Map,
+                Reason::Contradiction {
+                    what: "bpf_htab.n_buckets is no power of two",
+                    expected: self.count.checked_next_power_of_two().unwrap_or(0),
+                    found: self.count,
+                },
+            );
+            return;
+        }
+        if self.readable < self.count {
+            walker.walk.gap(
+                GapAt::Map,
+                Reason::Absurd {
+                    what: "bpf_htab.n_buckets",
+                    value: self.count,
+                },
+            );
+        }
+        let mut element = Element {
+            buf: Vec::new(),
+            gatherer: per_cpu.map(|per_cpu| Gatherer::new(self.memory, per_cpu, self.value_size)),
+        };
+        let bucket_size = self.layout.bucket_size.max(1);
+        let per_block = (BLOCK / bucket_size).max(1);
+        let mut block = Vec::new();
+        let mut bucket = 0;
+        while bucket < self.readable {
+            let count = per_block.min(self.readable - bucket);
+            let at = self.bucket_at(bucket);
+            let read = self.memory.read_more(at, count * bucket_size, &mut block);
+            // As many buckets as the block holds whole.
+            let whole = block.len() as u64 / bucket_size;
+            let step = usize::try_from(bucket_size).unwrap_or(usize::MAX);
+            for (index, head) in (bucket..).zip(block.chunks_exact(step)) {
+                if self.chain(index, head, &mut element, walker).is_break() {
+                    return;
+                }
+            }
+            bucket += whole;
+            if let Err(fault) = read {
+                walker.walk.fault(fault);
+                // On with the first bucket that begins behind the fault's page.
+                let page = fault.addr.get() | 0xfff;
+                let behind = page.saturating_sub(self.buckets.get()) / bucket_size + 1;
+                bucket = behind.max(bucket + 1);
+            }
+        }
+    }
+
+    fn bucket_at(&self, index: u64) -> Kva {
+        let offset = index.checked_mul(self.layout.bucket_size);
+        offset
+            .and_then(|offset| self.buckets.checked_add(offset))
+            .unwrap_or(Kva::at(u64::MAX))
+    }
+
+    /// Visits the chain of the bucket `index`, whose bytes are `head`.
+    fn chain(
+        &self,
+        index: u64,
+        head: &[u8],
+        element: &mut Element<'_>,
+        walker: &mut Walker<'_, '_>,
+    ) -> ControlFlow<()> {
+        let mut next = pointer_in(head, &self.layout.first);
+        // Brent's way to see a cycle: a milestone that moves on at each power
+        // of two of the steps.
+        let (mut milestone, mut steps, mut limit) = (0, 0u64, 1u64);
+        while !is_nulls(next) {
+            if next == milestone {
+                let what = "the chain of a bucket";
+                walker.walk.gap(GapAt::Index(index), Reason::Cycle { what });
+                return ControlFlow::Continue(());
+            }
+            steps += 1;
+            if steps == limit {
+                (milestone, steps, limit) = (next, 0, limit.saturating_mul(2));
+            }
+            match self.element(index, Kva::new(next), element, walker) {
+                Ok((after, flow)) => {
+                    flow?;
+                    next = after;
+                }
+                Err((at, reason)) => {
+                    walker.walk.gap(at, reason);
+                    return ControlFlow::Continue(());
+                }
+            }
+        }
+        if next >> 1 != index {
+            // The chain leads into another bucket: an element was moved there
+            // while this kernel was stopped, or memory is corrupt.
+            walker.walk.gap(
+                GapAt::Index(index),
+                Reason::Contradiction {
+                    what: "the end of a bucket's chain",
+                    expected: index << 1 | 1,
+                    found: next,
+                },
+            );
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Visits the element at `at` and gives the pointer to the next one.
+    fn element(
+        &self,
+        bucket: u64,
+        at: Kva,
+        element: &mut Element<'_>,
+        walker: &mut Walker<'_, '_>,
+    ) -> Result<(u64, ControlFlow<()>), Broken> {
+        let Element { buf, gatherer } = element;
+        let layout = self.layout;
+        let key_at = layout.key.offset;
+        let value_at = key_at + self.key_size.next_multiple_of(8);
+        let value_len = match gatherer {
+            Some(_) => 8,
+            None => u64::from(self.value_size),
+        };
+        let len = value_at + value_len;
+        // A wrong pointer must not cost the reading of a huge value.
+        let mut fault = self.memory.read_more(at, len.min(FIRST_READ), buf).err();
+        let whole_key = |buf: &Vec<u8>| part(buf, key_at, self.key_size).is_some();
+        let lost = |fault: Option<guestmem::Fault<Kva>>| match fault {
+            Some(fault) => (GapAt::Kva(fault.addr), Reason::Unreadable(fault.cause)),
+            None => (
+                GapAt::Kva(at),
+                Reason::Absurd {
+                    what: "key size",
+                    value: self.key_size,
+                },
+            ),
+        };
+        if buf.len() as u64 <= layout.hash.offset + 3 {
+            return Err(lost(fault));
+        }
+        let hash = part(buf, layout.hash.offset, 4)
+            .and_then(|hash| hash.first_chunk())
+            .map_or(0, |hash| u64::from(u32::from_le_bytes(*hash)));
+        if hash & (self.count - 1) != bucket {
+            return Err((
+                GapAt::Kva(at),
+                Reason::Contradiction {
+                    what: "htab_elem.hash of another bucket",
+                    expected: bucket,
+                    found: hash & (self.count - 1),
+                },
+            ));
+        }
+        if len > FIRST_READ && fault.is_none() {
+            fault = self.memory.read_more(at, len, buf).err();
+        }
+        let next = pointer_in(buf, &layout.next);
+        if !whole_key(buf) {
+            return Err(lost(fault));
+        }
+        if let Some(fault) = fault {
+            walker.walk.fault(fault);
+        }
+        let key = part(buf, key_at, self.key_size).unwrap_or_default();
+        let present = usize::try_from(value_at)
+            .ok()
+            .and_then(|value_at| buf.get(value_at..))
+            .unwrap_or_default();
+        let flow = match (gatherer, present.first_chunk()) {
+            (None, _) => walker.visit(Entry::KeyValue {
+                key,
+                value: Bytes {
+                    present,
+                    len: value_len,
+                    fault,
+                },
+            }),
+            (Some(gatherer), Some(pointer)) => {
+                gatherer.visit(key, u64::from_le_bytes(*pointer), walker)
+            }
+            // The pointer's fault is noted above.
+            (Some(_), None) => ControlFlow::Continue(()),
+        };
+        Ok((next, flow))
+    }
+}
+
+/// Buffers that are kept from element to element.
+struct Element<'a> {
+    buf: Vec<u8>,
+    gatherer: Option<Gatherer<'a>>,
+}
+
+/// Whether a link is the end of its list (`is_a_nulls`).
+fn is_nulls(link: u64) -> bool {
+    link & 1 == 1
+}
+
+fn part(bytes: &[u8], at: u64, len: u64) -> Option<&[u8]> {
+    let at = usize::try_from(at).ok()?;
+    bytes.get(at..at.checked_add(usize::try_from(len).ok()?)?)
+}
+
+/// A pointer member of a copied struct; a list's end if it is not there.
+fn pointer_in(bytes: &[u8], member: &Member) -> u64 {
+    part(bytes, member.offset, 8)
+        .and_then(|raw| raw.first_chunk())
+        .map_or(1, |raw| u64::from_le_bytes(*raw))
+}

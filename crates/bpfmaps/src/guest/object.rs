@@ -1,0 +1,71 @@
+//! A kernel object, copied out of memory once.
+
+use btf_layout::{Btf, Error, Member, Record, Type};
+use guestmem::{Fault, Kva, Memory, MemoryExt};
+
+/// The bytes of a struct and where they come from.
+#[derive(Debug)]
+pub(super) struct Object {
+    bytes: Vec<u8>,
+}
+
+impl Object {
+    /// Copies `size` bytes.
+    pub(super) fn load(memory: &dyn Memory<Kva>, at: Kva, size: u64) -> Result<Self, Fault<Kva>> {
+        let read = memory.read_up_to(at, size);
+        match read.fault {
+            Some(fault) => Err(fault),
+            None => Ok(Self { bytes: read.bytes }),
+        }
+    }
+
+    /// An unsigned member of 1, 2, 4 or 8 bytes. A member that BTF places
+    /// outside of its struct is 0, as it cannot have been copied.
+    pub(super) fn uint(&self, member: &Member) -> u64 {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(self.raw(member)) {
+            *to = *from;
+        }
+        u64::from_le_bytes(word)
+    }
+
+    /// The lower half of a member, for those that have no more.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "used for members that BTF gives 4 bytes"
+    )]
+    pub(super) fn u32(&self, member: &Member) -> u32 {
+        self.uint(member) as u32
+    }
+
+    /// A member as an address.
+    pub(super) fn pointer(&self, member: &Member) -> Kva {
+        Kva::at(self.uint(member))
+    }
+
+    /// The bytes of a member.
+    pub(super) fn raw(&self, member: &Member) -> &[u8] {
+        let part = || {
+            let start = usize::try_from(member.offset).ok()?;
+            let len = usize::try_from(member.size).ok()?;
+            self.bytes.get(start..start.checked_add(len)?)
+        };
+        part().unwrap_or_default()
+    }
+
+    /// The text in a member, up to its NUL.
+    pub(super) fn text(&self, member: &Member) -> String {
+        let bytes = self.raw(member).split(|&byte| byte == 0).next();
+        String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+    }
+}
+
+/// The struct that the pointer `member` points at.
+///
+/// Safer than its name where several structs of the kernel share one.
+pub(super) fn pointee<'b>(btf: &'b Btf, member: &Member) -> Result<Record<'b>, Error> {
+    match btf.resolve(member.ty)?.1 {
+        Type::Ptr { target } => btf.record_by_id(target),
+        _ => btf.record_by_id(member.ty),
+    }
+}

@@ -1,0 +1,61 @@
+//! The values of a per-CPU entry, gathered from every possible CPU.
+
+use std::ops::ControlFlow;
+
+use guestmem::{Fault, Kva, Memory, MemoryExt};
+use kernel::PerCpu;
+
+use crate::entry::{Bytes, CpuValue, Entry};
+use crate::walk::Walker;
+
+/// Buffers for the values of one entry, kept from entry to entry.
+pub(super) struct Gatherer<'a> {
+    memory: &'a dyn Memory<Kva>,
+    per_cpu: &'a PerCpu,
+    value_size: u64,
+    parts: Vec<(u32, Vec<u8>, Option<Fault<Kva>>)>,
+}
+
+impl<'a> Gatherer<'a> {
+    pub(super) fn new(memory: &'a dyn Memory<Kva>, per_cpu: &'a PerCpu, value_size: u32) -> Self {
+        Self {
+            memory,
+            per_cpu,
+            value_size: value_size.into(),
+            parts: per_cpu.cpus().map(|cpu| (cpu, Vec::new(), None)).collect(),
+        }
+    }
+
+    /// Visits the entry of `key` whose values the `__percpu` pointer
+    /// `pointer` stands for.
+    pub(super) fn visit(
+        &mut self,
+        key: &[u8],
+        pointer: u64,
+        walker: &mut Walker<'_, '_>,
+    ) -> ControlFlow<()> {
+        let addresses = self.per_cpu.addresses(pointer);
+        for ((_, bytes, fault), (_, at)) in self.parts.iter_mut().zip(addresses) {
+            *fault = self.memory.read_more(at, self.value_size, bytes).err();
+            if let Some(fault) = *fault {
+                walker.walk.fault(fault);
+            }
+        }
+        let values: Vec<CpuValue<'_>> = self
+            .parts
+            .iter()
+            .map(|(cpu, bytes, fault)| CpuValue {
+                cpu: *cpu,
+                value: Bytes {
+                    present: bytes,
+                    len: self.value_size,
+                    fault: *fault,
+                },
+            })
+            .collect();
+        walker.visit(Entry::PerCpu {
+            key,
+            values: &values,
+        })
+    }
+}

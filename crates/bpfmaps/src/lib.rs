@@ -1,0 +1,47 @@
+//! The maps that BPF programs keep in a kernel, frozen or live, behind one
+//! trait.
+//!
+//! You bring a [`Kernel`](kernel::Kernel) found in the memory of a machine
+//! that stands still, and get a [`Guest`]; or you bring the rights to use
+//! bpf(2) on the running kernel, and get a [`Live`]. Both are a
+//! [`BpfMapAccessor`], which is all that the layers above know: it lists maps,
+//! gives the BTF that describes them, and visits their entries one by one.
+//!
+//! Nothing is ever silently empty or cut: what could not be read is a
+//! [`Gap`] in the [`Walk`] that each visit returns. How values look is not
+//! this crate's business (`render`'s is), nor is it to change a map.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//! use bpfmaps::{BpfMapAccessor, Guest};
+//!
+//! let image = guestmem::RawImage::open("guest.ram".as_ref())?;
+//! let guest = Guest::new(kernel::Finder::new().find_in_image(&image)?)?;
+//! for map in &guest.maps()?.maps {
+//!     let walk = guest.entries(map, &mut |entry| {
+//!         println!("{}: key {:02x?}", map.name, entry.key());
+//!         ControlFlow::Continue(())
+//!     })?;
+//!     assert!(walk.is_complete());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod accessor;
+pub mod contract;
+mod entry;
+mod error;
+mod guest;
+mod info;
+mod live;
+mod map_type;
+mod walk;
+
+pub use accessor::{BpfMapAccessor, Visitor};
+pub use entry::{Bytes, CpuValue, Entry};
+pub use error::Error;
+pub use guest::Guest;
+pub use info::{Arch, Cpus, KernelInfo, MapInfo, Maps};
+pub use live::{Fetch, Live};
+pub use map_type::MapType;
+pub use walk::{Gap, GapAt, Reason, Walk};
