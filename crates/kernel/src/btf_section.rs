@@ -9,6 +9,7 @@ use pagewalk::{AddressSpace, Mapping};
 use crate::Error;
 use crate::machine::Physical;
 use crate::symbols::Symbols;
+use crate::vmcoreinfo::Vmcoreinfo;
 
 /// Where the BTF was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,37 @@ pub(crate) fn load(
         Some((Rc::new(btf), len, BtfSource::Search { start }))
     });
     Ok(found)
+}
+
+/// Parses BTF that was given for the kernel that wrote `note`, and compares
+/// the layouts that both describe.
+pub(crate) fn given(
+    bytes: Vec<u8>,
+    note: &Vmcoreinfo,
+    origin: &str,
+) -> Result<(Rc<Btf>, u64, BtfSource), Error> {
+    let size = bytes.len() as u64;
+    let btf = Btf::parse(bytes, origin)?;
+    for (name, expected) in note.layouts() {
+        let found = match name.split_once('.') {
+            Some((record, member)) => member_offset(&btf, record, member),
+            None => btf.record(name).ok().map(|record| record.size()),
+        };
+        if let Some(found) = found.filter(|found| *found != expected) {
+            return Err(Error::OtherBtf {
+                name: name.to_owned(),
+                release: note.release().to_owned(),
+                expected,
+                found,
+            });
+        }
+    }
+    Ok((Rc::new(btf), size, BtfSource::Given))
+}
+
+fn member_offset(btf: &Btf, record: &str, member: &str) -> Option<u64> {
+    let member = btf.record(record).ok()?.find(member)?;
+    Some(member.offset)
 }
 
 /// Looks for a BTF header in the read-only data behind `_stext`.

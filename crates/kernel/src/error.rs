@@ -14,7 +14,7 @@ use crate::symbols::SymbolFileError;
 #[non_exhaustive]
 pub enum Error {
     /// Nothing in the image looks like VMCOREINFO.
-    #[error("no Linux kernel in this image: no VMCOREINFO at any page of its {} MiB", bytes >> 20)]
+    #[error("no Linux kernel in this image: no VMCOREINFO at any page of its {}", Size(*bytes))]
     NoVmcoreinfo {
         /// The size of the memory that was searched.
         bytes: u64,
@@ -68,6 +68,20 @@ pub enum Error {
         /// The kernel.
         release: String,
     },
+    /// The given BTF describes other layouts than the kernel does itself.
+    #[error(
+        "the given BTF is not of Linux {release}: {name} is {found} in it, and {expected} in VMCOREINFO"
+    )]
+    OtherBtf {
+        /// The kernel.
+        release: String,
+        /// A struct, whose size differs, or a member, whose offset does.
+        name: String,
+        /// The kernel's own number.
+        expected: u64,
+        /// The one in the BTF.
+        found: u64,
+    },
     /// BTF that could not be parsed, or lacks a type or member.
     #[error(transparent)]
     Btf(#[from] btf_layout::Error),
@@ -97,6 +111,18 @@ fn proved(candidates: &[Candidate]) -> impl Iterator<Item = &Candidate> {
         roots.push(root);
         new
     })
+}
+
+/// A size for people.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes @ 0x10_0000.. => write!(f, "{} MiB", bytes >> 20),
+            bytes => write!(f, "{} KiB", bytes >> 10),
+        }
+    }
 }
 
 /// Candidates in one line, the first few of them.

@@ -4,11 +4,10 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::rc::Rc;
 
-use btf_layout::Btf;
 use guestmem::{Address, Gpa, Kva, Memory, MemoryExt, RawImage};
 use pagewalk::{AddressSpace, Mapping};
 
-use crate::btf_section::{self, BtfSource};
+use crate::btf_section;
 use crate::candidate::{Candidate, Proof, Verdict, prove};
 use crate::machine::{Kernel, Physical};
 use crate::symbols::{GivenSymbols, Symbols};
@@ -242,14 +241,15 @@ impl<'f> Finder<'f> {
             Err(error) if self.symbols.is_some() || self.btf.is_some() => (None, Some(error)),
             Err(source) => return Err(Error::Kallsyms { source }),
         };
-        let symbols = Symbols::new(self.symbols, kallsyms, stext);
+        let given = self
+            .symbols
+            .map(|given| given.moved_to(&note, kallsyms.as_ref()))
+            .transpose()
+            .map_err(|source| Error::SymbolFile { source })?;
+        let symbols = Symbols::new(given, kallsyms);
         let origin = format!("Linux {}", note.release());
         let (btf, btf_size, btf_source) = match self.btf {
-            Some(bytes) => {
-                let size = bytes.len() as u64;
-                let btf = Btf::parse(bytes, &origin)?;
-                (Rc::new(btf), size, BtfSource::Given)
-            }
+            Some(bytes) => btf_section::given(bytes, &note, &origin)?,
             None => btf_section::load(&space, &symbols, stext, &origin)?.ok_or_else(|| {
                 Error::NoBtf {
                     release: note.release().to_owned(),

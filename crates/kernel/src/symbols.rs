@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 use thiserror::Error;
 
 use crate::kallsyms::Kallsyms;
+use crate::vmcoreinfo::Vmcoreinfo;
 
 /// Why a file's symbols cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -29,6 +30,16 @@ pub enum SymbolFileError {
     /// It does not name `_stext`, by which its addresses are matched.
     #[error("it has no symbol _stext")]
     NoStext,
+    /// Its symbols are not where the kernel says they are.
+    #[error("it is of another kernel: it puts {name} at {found}, the kernel itself at {expected}")]
+    OtherKernel {
+        /// The symbol.
+        name: String,
+        /// Where the kernel says it is.
+        expected: Kva,
+        /// Where the file puts it, moved by the kernel's slide.
+        found: Kva,
+    },
 }
 
 /// The symbols of a `System.map`, a copy of `/proc/kallsyms` or a `vmlinux`,
@@ -65,9 +76,16 @@ impl GivenSymbols {
         self.by_name.len()
     }
 
-    /// The same symbols for a kernel whose `_stext` is at `stext`.
-    fn moved_to(mut self, stext: Kva) -> Self {
+    /// The same symbols for the kernel that wrote `note`.
+    ///
+    /// They are compared with what the note and the table in memory say.
+    pub(crate) fn moved_to(
+        mut self,
+        note: &Vmcoreinfo,
+        kallsyms: Option<&Kallsyms>,
+    ) -> Result<Self, SymbolFileError> {
         let linked = self.by_name.get("_stext").copied().unwrap_or(0);
+        let stext = note.symbol("_stext").ok_or(SymbolFileError::NoStext)?;
         let slide = stext.get().wrapping_sub(linked);
         for address in self.by_name.values_mut() {
             // What is not in the kernel's half is an offset or a constant.
@@ -75,7 +93,19 @@ impl GivenSymbols {
                 *address = address.wrapping_add(slide);
             }
         }
-        self
+        let mut known: Vec<(&str, Kva)> = note.symbols().collect();
+        known.extend(kallsyms.into_iter().flat_map(Kallsyms::usual));
+        for (name, expected) in known {
+            let found = self.by_name.get(name).copied().map(Kva::new);
+            if let Some(found) = found.filter(|found| *found != expected) {
+                return Err(SymbolFileError::OtherKernel {
+                    name: name.to_owned(),
+                    expected,
+                    found,
+                });
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -121,15 +151,7 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    pub(crate) fn new(
-        given: Option<GivenSymbols>,
-        kallsyms: Option<Kallsyms>,
-        stext: Option<Kva>,
-    ) -> Self {
-        let given = match (given, stext) {
-            (Some(given), Some(stext)) => Some(given.moved_to(stext)),
-            (given, _) => given,
-        };
+    pub(crate) fn new(given: Option<GivenSymbols>, kallsyms: Option<Kallsyms>) -> Self {
         Self { given, kallsyms }
     }
 
@@ -174,10 +196,13 @@ mod tests {
     fn a_list_is_moved_to_where_the_kernel_is() {
         let list = b"ffffffff81000000 T _stext\nffffffff82000000 b map_idr\n\
             0000000000012340 D pcpu_hot\nffffffffc0000000 t init_module\t[veth]\n";
+        let note = Vmcoreinfo::parse(
+            b"OSRELEASE=6\nSYMBOL(_stext)=ffffffff9a000000\nSYMBOL(map_idr)=ffffffff9b000000\n",
+        )
+        .unwrap();
         let given = GivenSymbols::parse(list).unwrap();
         assert_eq!(given.count(), 3);
-        let stext = Kva::at(0xffff_ffff_9a00_0000);
-        let symbols = Symbols::new(Some(given), None, Some(stext));
+        let symbols = Symbols::new(Some(given.moved_to(&note, None).unwrap()), None);
         assert_eq!(
             symbols.lookup(["map_idr", "pcpu_hot", "absent"]),
             [
@@ -185,6 +210,12 @@ mod tests {
                 Some(Kva::at(0x12340)),
                 None
             ]
+        );
+        let other = b"ffffffff81000000 T _stext\nffffffff82000040 b map_idr\n";
+        let refused = GivenSymbols::parse(other).unwrap().moved_to(&note, None);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "it is of another kernel: it puts map_idr at 0xffffffff9b000040, the kernel itself at 0xffffffff9b000000"
         );
     }
 

@@ -114,6 +114,29 @@ impl Vmcoreinfo {
         self.text(&format!("OFFSET({member})"))?.parse().ok()
     }
 
+    /// Every `SYMBOL(name)`, in no order.
+    pub fn symbols(&self) -> impl Iterator<Item = (&str, Kva)> {
+        self.keyed("SYMBOL").filter_map(|(name, value)| {
+            let value = u64::from_str_radix(value, 16).ok()?;
+            Some((name, Kva::new(value)))
+        })
+    }
+
+    /// Every `OFFSET(record.member)` and `SIZE(record)`, in bytes, in no order.
+    pub fn layouts(&self) -> impl Iterator<Item = (&str, u64)> {
+        let lines = self.keyed("OFFSET").chain(self.keyed("SIZE"));
+        lines.filter_map(|(name, value)| Some((name, value.parse().ok()?)))
+    }
+
+    /// What stands in the parentheses of lines such as `SYMBOL(name)=value`.
+    fn keyed(&self, kind: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.lines.iter().filter_map(move |(key, value)| {
+            let name = key.strip_prefix(kind)?;
+            let name = name.strip_prefix('(')?.strip_suffix(')')?;
+            Some((name, value.as_str()))
+        })
+    }
+
     /// `PAGESIZE`, in bytes.
     #[must_use]
     pub fn page_size(&self) -> Option<u64> {

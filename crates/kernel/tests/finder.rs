@@ -113,6 +113,33 @@ fn each_missing_part_is_named() {
     );
 }
 
+#[test]
+fn btf_of_another_kernel_is_refused() {
+    let mut types = Builder::new();
+    let word = types.int("u64", 8);
+    types.record("list_head", 16, &[("next", word, 0), ("prev", word, 64)]);
+    let btf = types.finish();
+    let check = |line: &str, expected: &str| {
+        let mut machine = machine(Fake::new(), 0, "6.1.0");
+        machine.line(line);
+        let ram = Rc::new(machine.finish(Encoding::Absolute)) as Physical;
+        let found = Finder::new().btf(btf.clone()).find(&[ram]);
+        let error = found.map_or_else(|error| error.to_string(), |_| String::new());
+        assert_eq!(error, expected);
+    };
+    check("OFFSET(list_head.prev)=8", "");
+    check("SIZE(list_head)=16", "");
+    check("OFFSET(list_head.nothing)=99", "");
+    check(
+        "OFFSET(list_head.prev)=24",
+        "the given BTF is not of Linux 6.1.0: list_head.prev is 8 in it, and 24 in VMCOREINFO",
+    );
+    check(
+        "SIZE(list_head)=24",
+        "the given BTF is not of Linux 6.1.0: list_head is 16 in it, and 24 in VMCOREINFO",
+    );
+}
+
 /// The layout with a hole below 4 GiB is chosen by what the kernel has mapped,
 /// even where the tables that map it lie above the hole themselves.
 #[test]

@@ -151,6 +151,16 @@ impl Kallsyms {
             .collect()
     }
 
+    /// The usual symbols and their addresses. Of several that share a name,
+    /// only the first.
+    pub(crate) fn usual(&self) -> impl Iterator<Item = (&str, Kva)> {
+        USUAL.iter().enumerate().filter_map(|(place, name)| {
+            let mut of_name = self.usual.iter().filter(|(usual, _)| *usual == place);
+            let (_, index) = of_name.next()?;
+            Some((*name, self.addresses.get(*index)?))
+        })
+    }
+
     /// Symbols by (position in `wanted`, index in the table).
     fn indices(&self, wanted: &[&str]) -> Vec<(usize, u32)> {
         let usual = |name: &&str| USUAL.iter().position(|usual| usual == name);

@@ -93,13 +93,16 @@ fn a_part_that_is_not_there_is_named() {
 
 #[test]
 fn given_symbols_are_moved_by_the_distance_of_the_two_stext() {
-    let list = b"ffffffff81000000 T _stext\nffffffff84000000 R __start_BTF\n";
-    let kernel = Finder::new()
-        .symbols(GivenSymbols::parse(list).unwrap())
-        .find(&[Rc::new(machine().finish(Encoding::BaseRelative)) as Physical])
-        .unwrap();
+    let find_with = |list: &[u8]| {
+        Finder::new()
+            .symbols(GivenSymbols::parse(list).unwrap())
+            .find(&[Rc::new(machine().finish(Encoding::BaseRelative)) as Physical])
+    };
+    let kernel = find_with(b"ffffffff81000000 T _stext\nffffffff84000000 R __start_BTF\n").unwrap();
     let [start] = kernel.symbols().lookup(["__start_BTF"]);
     assert_eq!(start, Some(Kva::at(0xffff_ffff_8500_0000)));
+    let other = find_with(b"ffffffff81000000 T _stext\nffffffff84000040 R __start_BTF\n");
+    assert!(matches!(other, Err(Error::SymbolFile { .. })));
 }
 
 fn names() -> impl Strategy<Value = Vec<String>> {
