@@ -41,7 +41,7 @@ pub struct Param<'a> {
 /// One variable's place in a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionVar {
-    /// The variable, a [`Type::Var`].
+    /// The variable, a [`Type::Var`](crate::Type::Var).
     pub var: TypeId,
     /// Bytes from the section's start.
     pub offset: u32,

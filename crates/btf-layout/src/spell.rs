@@ -8,9 +8,9 @@ use crate::{Btf, Error, Kind, Type, TypeId};
 /// No spelling grows much beyond this many bytes.
 const MAX_LEN: usize = 256;
 
-/// How deep prototypes may nest, and how many parameters are spelled.
-const MAX_PROTO_DEPTH: usize = 3;
-const MAX_PARAMS: usize = 12;
+/// How many types one spelling may pass through. Prototypes nest, and those
+/// of hostile BTF without end.
+const MAX_STEPS: u32 = 512;
 
 impl Btf {
     /// The type as C writes it without a variable: `u64`, `struct task_ctx *`,
@@ -19,20 +19,23 @@ impl Btf {
     /// Typedefs keep their names. What is malformed or too long is written `…`.
     #[must_use]
     pub fn type_name(&self, id: TypeId) -> String {
-        self.spell(id, 0).unwrap_or_else(|_error| "…".to_owned())
+        let mut steps_left = MAX_STEPS;
+        let name = self.spell(id, &mut steps_left);
+        name.unwrap_or_else(|_error| "…".to_owned())
     }
 
-    fn spell(&self, id: TypeId, depth: usize) -> Result<String, Error> {
+    fn spell(&self, id: TypeId, steps_left: &mut u32) -> Result<String, Error> {
         // What stands around the place where a variable's name would be, and
         // the qualifiers of the part that comes next.
         let mut left = String::new();
         let mut right = String::new();
         let mut qualifiers = String::new();
         let mut at = id;
-        for _ in 0..MAX_DEPTH {
-            if depth > MAX_PROTO_DEPTH || left.len() + right.len() > MAX_LEN {
+        while left.len() + right.len() + qualifiers.len() <= MAX_LEN {
+            let Some(left_now) = steps_left.checked_sub(1) else {
                 break;
-            }
+            };
+            *steps_left = left_now;
             let ty = self.get(at)?;
             let word = match ty {
                 Type::Ptr { target } => {
@@ -54,7 +57,7 @@ impl Btf {
                     continue;
                 }
                 Type::FuncProto { ret, params } => {
-                    let params = self.spell_params(params, depth)?;
+                    let params = self.spell_params(params, steps_left)?;
                     push(&mut right, format_args!("({params})"));
                     at = ret;
                     continue;
@@ -88,7 +91,11 @@ impl Btf {
         Ok("…".to_owned())
     }
 
-    fn spell_params(&self, params: crate::Params<'_>, depth: usize) -> Result<String, Error> {
+    fn spell_params(
+        &self,
+        params: crate::Params<'_>,
+        steps_left: &mut u32,
+    ) -> Result<String, Error> {
         if params.len() == 0 {
             return Ok("void".to_owned());
         }
@@ -97,13 +104,13 @@ impl Btf {
             if index > 0 {
                 list.push_str(", ");
             }
-            if index == MAX_PARAMS || list.len() > MAX_LEN {
+            if *steps_left == 0 || list.len() > MAX_LEN {
                 list.push('…');
                 break;
             }
             match param?.ty {
                 TypeId::VOID => list.push_str("..."),
-                ty => list.push_str(&self.spell(ty, depth + 1)?),
+                ty => list.push_str(&self.spell(ty, steps_left)?),
             }
         }
         Ok(list)
@@ -168,6 +175,8 @@ mod tests {
         let function = types.function("f", nothing);
         let cycle = TypeId(function.0 + 1);
         types.ptr(cycle);
+        let own = TypeId(cycle.0 + 1);
+        types.prototype(own, &[("", own), ("", own), ("", own)]);
         let btf = Btf::parse(types.finish(), "a test").unwrap();
         for (id, text) in [
             (TypeId(0), "void"),
@@ -187,6 +196,7 @@ mod tests {
             (flexible, "u32[]"),
             (function, "void(void)"),
             (cycle, "…"),
+            (own, "…"),
             (TypeId(1000), "…"),
         ] {
             assert_eq!(btf.type_name(id), text);

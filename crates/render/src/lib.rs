@@ -1,0 +1,133 @@
+//! BPF maps as text for people, as JSON for programs, and as bpftool prints
+//! them.
+//!
+//! You bring a [`BpfMapAccessor`] (a frozen guest, the running kernel, or
+//! [`fake::Fake`] in a test) and somewhere to write. [`dump()`] writes the
+//! contents of maps, [`maps()`] a list of them, in the [`Format`] of your
+//! [`Options`]. Keys and values are typed by the map's BTF, of which every
+//! kind is rendered. What could not be read is said where it is missing, never
+//! shown as zeros; the [`Outcome`] tells whether anything is.
+//!
+//! ```
+//! use std::rc::Rc;
+//!
+//! use bpfmaps::{BpfMapAccessor, MapType};
+//! use btf_layout::{Btf, build::Builder};
+//! use render::fake::{Fake, FakeMap};
+//! use render::{Format, Options, Source};
+//!
+//! let mut types = Builder::new();
+//! let u32_ = types.int("u32", 4);
+//! let point = types.record("point", 8, &[("x", u32_, 0), ("y", u32_, 32)]);
+//! let btf = Rc::new(Btf::parse(types.finish(), "an example")?);
+//! let map = FakeMap::new(7, "points", MapType::HASH, 4, 8)
+//!     .typed(&btf, u32_, point)
+//!     .entry(&[1, 0, 0, 0], &[10, 0, 0, 0, 20, 0, 0, 0][..]);
+//! let kernel = Fake::new(vec![map]);
+//!
+//! let mut out = Vec::new();
+//! let options = Options::new(Source::new("example"));
+//! let outcome = render::dump(&kernel, &kernel.maps()?, &options, &mut out)?;
+//! assert!(outcome.is_complete());
+//! assert_eq!(
+//!     String::from_utf8(out)?,
+//!     "\
+//! 7 points   hash   u32 → struct point   at most 64 entries
+//!   KEY  →   x   y
+//!     1  →  10  20
+//!   1 entry
+//! ",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Everything is written while it is read: memory does not grow with the
+//! number of entries, and a writer that fails ends the walk at once. BTF may
+//! be hostile; what it says is never followed without a bound.
+//!
+//! It does not choose maps, open files or know terminals: that is the
+//! caller's part. It does not follow pointers yet.
+
+mod bpftool;
+mod error;
+pub mod fake;
+mod hex;
+mod json;
+mod object;
+mod options;
+mod shape;
+mod text;
+mod walk;
+
+use std::cell::RefCell;
+use std::io::{BufWriter, Write};
+
+use bpfmaps::{BpfMapAccessor, KernelInfo, Maps};
+
+pub use error::Error;
+pub use options::{Format, Options, Outcome, ParseFormatError, Source, Style};
+
+/// How much output is collected before it is written.
+const BUFFER: usize = 1 << 16;
+
+/// Writes the contents of `maps` to `out`, in the order given.
+///
+/// `maps` may be all of [`BpfMapAccessor::maps`] or some of them; the gaps of
+/// its walk are stated as gaps of the list. A map that cannot be read does not
+/// keep the others from being written.
+///
+/// # Errors
+///
+/// Only those of writing.
+pub fn dump(
+    accessor: &dyn BpfMapAccessor,
+    maps: &Maps,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<Outcome, Error> {
+    let mut out = BufWriter::with_capacity(BUFFER, out);
+    let document = || json::Document {
+        kernel: accessor.kernel(),
+        accessor: Some(accessor),
+        maps,
+        options,
+        outcome: RefCell::default(),
+    };
+    let mut outcome = match options.format {
+        Format::Text => text::dump(accessor, maps, options, &mut out)?,
+        Format::Json => document().write(&mut out)?,
+        Format::Jsonl => document().write_lines(&mut out)?,
+        Format::Bpftool => bpftool::dump(accessor, maps, options, &mut out)?,
+    };
+    out.flush()?;
+    outcome.add_gaps(&maps.walk);
+    Ok(outcome)
+}
+
+/// Writes a list of `maps` to `out`, without their contents.
+///
+/// # Errors
+///
+/// Only those of writing.
+pub fn maps(
+    kernel: &KernelInfo,
+    maps: &Maps,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut out = BufWriter::with_capacity(BUFFER, out);
+    let document = || json::Document {
+        kernel,
+        accessor: None,
+        maps,
+        options,
+        outcome: RefCell::default(),
+    };
+    match options.format {
+        Format::Text => text::maps(kernel, maps, options, &mut out)?,
+        Format::Json => document().write(&mut out).map(drop)?,
+        Format::Jsonl => document().write_lines(&mut out).map(drop)?,
+        Format::Bpftool => bpftool::show(maps, &mut out)?,
+    }
+    Ok(out.flush()?)
+}

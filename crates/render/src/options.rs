@@ -1,0 +1,151 @@
+//! What a caller chooses, and what it learns at the end.
+
+use std::str::FromStr;
+
+use crate::walk::{Described, Visited};
+
+/// How output is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people: short, aligned, zeros and repetitions folded.
+    #[default]
+    Text,
+    /// One document, as the schema in the repository defines it.
+    Json,
+    /// The same in lines: each map, entry and end of a map is one object.
+    Jsonl,
+    /// What `bpftool -j` prints.
+    Bpftool,
+}
+
+/// A text that names no [`Format`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no format: text, json, jsonl or bpftool")]
+pub struct ParseFormatError {
+    text: String,
+}
+
+impl FromStr for Format {
+    type Err = ParseFormatError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            "jsonl" => Self::Jsonl,
+            "bpftool" => Self::Bpftool,
+            _ => {
+                return Err(ParseFormatError {
+                    text: text.to_owned(),
+                });
+            }
+        })
+    }
+}
+
+/// Whether text is coloured. Whether the output is a terminal is for the
+/// caller to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// Letters only.
+    #[default]
+    Plain,
+    /// With ANSI colours.
+    Ansi,
+}
+
+/// Where a dump was read from, as JSON states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// What it is, such as `raw` or `live`.
+    pub kind: String,
+    /// More about it by name, such as `file`.
+    pub details: Vec<(String, String)>,
+}
+
+impl Source {
+    /// A source of this kind, of which nothing more is told.
+    #[must_use]
+    pub fn new(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            details: Vec::new(),
+        }
+    }
+
+    /// The same with one more detail.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.details.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// How to render.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The format.
+    pub format: Format,
+    /// How many entries of each map to render at most.
+    pub limit: Option<u64>,
+    /// Colours of text.
+    pub style: Style,
+    /// Columns that text tries to stay within.
+    pub width: usize,
+    /// Where the maps come from.
+    pub source: Source,
+}
+
+impl Options {
+    /// All entries, as plain text 100 columns wide.
+    #[must_use]
+    pub fn new(source: Source) -> Self {
+        Self {
+            format: Format::Text,
+            limit: None,
+            style: Style::Plain,
+            width: 100,
+            source,
+        }
+    }
+}
+
+/// What was rendered.
+#[derive(Debug, Default)]
+#[must_use = "a dump may be incomplete"]
+pub struct Outcome {
+    /// How many entries of all maps.
+    pub entries: u64,
+    /// How many things could not be read, in the list of maps and in the maps.
+    pub gaps: u64,
+    /// The maps of which the limit left entries out.
+    pub limited: Vec<u32>,
+    /// The maps that could not be read, or whose types could not, and why.
+    pub errors: Vec<(u32, bpfmaps::Error)>,
+}
+
+impl Outcome {
+    /// Whether everything that was asked for is there: a limit is not a lack.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.gaps == 0 && self.errors.is_empty()
+    }
+
+    pub(crate) fn add_gaps(&mut self, walk: &bpfmaps::Walk) {
+        let gaps = (walk.gaps.len() as u64).saturating_add(walk.unlisted_gaps);
+        self.gaps = self.gaps.saturating_add(gaps);
+    }
+
+    pub(crate) fn add(&mut self, map: Described<'_>, visited: Visited) {
+        let id = map.info.id;
+        self.entries = self.entries.saturating_add(visited.count);
+        if visited.limited {
+            self.limited.push(id);
+        }
+        self.errors.extend(map.btf_error.map(|error| (id, error)));
+        match visited.result {
+            Ok(walk) => self.add_gaps(&walk),
+            Err(error) => self.errors.push((id, error)),
+        }
+    }
+}

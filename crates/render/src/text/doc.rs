@@ -1,0 +1,219 @@
+//! Values as words and lists, laid out on one line where they fit and on
+//! several where they do not.
+
+use std::borrow::Cow;
+use std::io;
+
+use super::page::{Page, Role, columns};
+
+/// A value ready to be laid out.
+#[derive(Clone, Debug)]
+pub(super) enum Doc<'a> {
+    Word(Role, Cow<'a, str>),
+    List(List<'a>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct List<'a> {
+    pub(super) kind: ListKind,
+    pub(super) items: Vec<Item<'a>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ListKind {
+    /// `{a 1, b 2}` inside another value, `a 1   b 2` on its own.
+    Fields,
+    /// `[1, 2]`.
+    Elements,
+    /// `[0] {a 1}, [1..3] {a 2}`, or one on each line.
+    Labelled,
+    /// One on each line, with the values aligned.
+    Variables,
+    /// `a, b, c`.
+    Names,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Item<'a> {
+    /// Empty for none.
+    pub(super) label: Cow<'a, str>,
+    pub(super) doc: Doc<'a>,
+}
+
+/// How far what belongs to a line is moved in below it.
+const STEP: usize = 4;
+
+/// Labels longer than this do not align the others.
+const MAX_LABEL: usize = 32;
+
+impl<'a> Doc<'a> {
+    pub(super) fn word(role: Role, text: impl Into<Cow<'a, str>>) -> Self {
+        Self::Word(role, text.into())
+    }
+
+    /// Columns on one line, if they are no more than `limit`.
+    pub(super) fn width(&self, limit: usize, nested: bool) -> Option<usize> {
+        let width = match self {
+            Self::Word(_, text) => columns(text),
+            Self::List(list) => {
+                if list.kind == ListKind::Variables {
+                    return None;
+                }
+                let (open, close, separator) = list.kind.signs(nested);
+                let mut width = open.len() + close.len();
+                for (index, item) in list.items.iter().enumerate() {
+                    if index > 0 {
+                        width += separator.len();
+                    }
+                    width += item.width(limit.checked_sub(width)?)?;
+                }
+                width
+            }
+        };
+        (width <= limit).then_some(width)
+    }
+
+    /// Everything on the current line.
+    pub(super) fn write(&self, page: &mut Page<'_>, nested: bool) -> io::Result<()> {
+        let list = match self {
+            Self::Word(role, text) => return page.word(*role, text),
+            Self::List(list) => list,
+        };
+        let (open, close, separator) = list.kind.signs(nested);
+        page.plain(open)?;
+        for (index, item) in list.items.iter().enumerate() {
+            if index > 0 {
+                page.plain(separator)?;
+            }
+            item.write(page, true)?;
+        }
+        page.plain(close)
+    }
+
+    /// Behind the current line, after so many blanks, if it fits; else on
+    /// lines of its own below it.
+    pub(super) fn write_below(
+        &self,
+        page: &mut Page<'_>,
+        indent: usize,
+        blanks: usize,
+    ) -> io::Result<()> {
+        let left = page.width.saturating_sub(page.column + blanks);
+        match self {
+            Self::List(list) if self.width(left, false).is_none() => {
+                page.next_line(indent + STEP)?;
+                list.write_block(page, indent + STEP)
+            }
+            _ => {
+                page.space(blanks)?;
+                self.write(page, false)
+            }
+        }
+    }
+}
+
+impl Item<'_> {
+    fn width(&self, limit: usize) -> Option<usize> {
+        let label = match columns(&self.label) {
+            0 => 0,
+            label => label + 1,
+        };
+        let doc = self.doc.width(limit.checked_sub(label)?, true)?;
+        Some(label + doc)
+    }
+
+    fn write(&self, page: &mut Page<'_>, nested: bool) -> io::Result<()> {
+        if !self.label.is_empty() {
+            page.word(Role::Name, &self.label)?;
+            page.space(1)?;
+        }
+        self.doc.write(page, nested)
+    }
+}
+
+impl ListKind {
+    /// What stands before, behind and between the items.
+    fn signs(self, nested: bool) -> (&'static str, &'static str, &'static str) {
+        match (self, nested) {
+            (Self::Fields, true) => ("{", "}", ", "),
+            (Self::Fields | Self::Variables, _) => ("", "", "   "),
+            (Self::Elements, _) => ("[", "]", ", "),
+            (Self::Labelled | Self::Names, _) => ("", "", ", "),
+        }
+    }
+}
+
+impl List<'_> {
+    /// The items on as many lines as they need. The current line is indented
+    /// already, and the last one is not ended.
+    pub(super) fn write_block(&self, page: &mut Page<'_>, indent: usize) -> io::Result<()> {
+        match self.kind {
+            ListKind::Labelled | ListKind::Variables => self.write_lines(page, indent),
+            ListKind::Fields | ListKind::Elements | ListKind::Names => {
+                self.write_packed(page, indent)
+            }
+        }
+    }
+
+    fn write_lines(&self, page: &mut Page<'_>, indent: usize) -> io::Result<()> {
+        let labels = self.items.iter().map(|item| columns(&item.label));
+        let aligned = labels.filter(|&label| label <= MAX_LABEL).max();
+        for (index, item) in self.items.iter().enumerate() {
+            if index > 0 {
+                page.next_line(indent)?;
+            }
+            page.word(Role::Name, &item.label)?;
+            let used = columns(&item.label);
+            let fill = match self.kind {
+                ListKind::Variables => aligned.unwrap_or(0).saturating_sub(used),
+                _ => 0,
+            };
+            item.doc.write_below(page, indent, fill + 1)?;
+        }
+        Ok(())
+    }
+
+    /// As many items on a line as fit.
+    fn write_packed(&self, page: &mut Page<'_>, indent: usize) -> io::Result<()> {
+        let (open, close, separator) = self.kind.signs(false);
+        page.plain(open)?;
+        let room = page.width.saturating_sub(indent);
+        // Whether something stands on the line that the next item must be
+        // kept apart from.
+        let mut is_open = false;
+        for (index, item) in self.items.iter().enumerate() {
+            let width = item.width(room);
+            if is_open {
+                let left = page.width.saturating_sub(page.column + separator.len());
+                match width {
+                    Some(width) if width <= left => page.plain(separator)?,
+                    _ => {
+                        page.plain(separator.trim_end())?;
+                        page.next_line(indent)?;
+                    }
+                }
+            }
+            match (&item.doc, width) {
+                (Doc::List(list), None) => {
+                    let mut indent_inside = indent;
+                    if !item.label.is_empty() {
+                        page.word(Role::Name, &item.label)?;
+                        indent_inside += STEP;
+                        page.next_line(indent_inside)?;
+                    }
+                    list.write_block(page, indent_inside)?;
+                    if index + 1 < self.items.len() {
+                        page.plain(separator.trim_end())?;
+                        page.next_line(indent)?;
+                    }
+                    is_open = false;
+                }
+                _ => {
+                    item.write(page, true)?;
+                    is_open = true;
+                }
+            }
+        }
+        page.plain(close)
+    }
+}

@@ -1,0 +1,126 @@
+//! What every format does alike: compile a map's types, walk its entries as
+//! far as the limit, and account for it.
+
+use std::error::Error as _;
+use std::fmt::{self, Write};
+use std::ops::ControlFlow;
+
+use bpfmaps::{BpfMapAccessor, Entry, Error, MapInfo, Walk};
+use btf_layout::TypeId;
+
+use crate::shape::Shape;
+
+/// A map, and the types of its keys and values where BTF tells.
+pub(crate) struct Described<'a> {
+    pub(crate) info: &'a MapInfo,
+    pub(crate) key: Option<Shape>,
+    pub(crate) value: Option<Shape>,
+    /// Why there are no types, though the map has BTF.
+    pub(crate) btf_error: Option<Error>,
+}
+
+impl<'a> Described<'a> {
+    pub(crate) fn new(accessor: &dyn BpfMapAccessor, info: &'a MapInfo) -> Self {
+        let mut described = Self {
+            info,
+            key: None,
+            value: None,
+            btf_error: None,
+        };
+        described.btf_error = described.find_types(accessor).err();
+        described
+    }
+
+    fn find_types(&mut self, accessor: &dyn BpfMapAccessor) -> Result<(), Error> {
+        let info = self.info;
+        if info.btf_vmlinux_value_type_id != 0 {
+            let btf = accessor.vmlinux_btf()?;
+            self.value = Some(Shape::new(&btf, TypeId(info.btf_vmlinux_value_type_id)));
+        }
+        if (info.btf_key_type_id != 0 || info.btf_value_type_id != 0)
+            && let Some(btf) = accessor.btf(info)?
+        {
+            let shape = |id| (id != 0).then(|| Shape::new(&btf, TypeId(id)));
+            self.key = shape(info.btf_key_type_id);
+            self.value = self.value.take().or_else(|| shape(info.btf_value_type_id));
+        }
+        Ok(())
+    }
+}
+
+/// What became of a map's walk.
+pub(crate) struct Visited {
+    /// How many entries were rendered.
+    pub(crate) count: u64,
+    /// Whether the limit ended the walk.
+    pub(crate) limited: bool,
+    pub(crate) result: Result<Walk, Error>,
+}
+
+impl Visited {
+    pub(crate) fn is_complete(&self) -> bool {
+        self.result.as_ref().is_ok_and(Walk::is_complete)
+    }
+}
+
+/// Hands the entries of a map to `render`, up to the limit. Its first error
+/// ends the walk at once.
+pub(crate) fn visit<E>(
+    accessor: &dyn BpfMapAccessor,
+    info: &MapInfo,
+    limit: Option<u64>,
+    mut render: impl FnMut(Entry<'_>) -> Result<(), E>,
+) -> Result<Visited, E> {
+    let mut count = 0;
+    let mut limited = false;
+    let mut failed = None;
+    let result = accessor.entries(info, &mut |entry| {
+        if failed.is_some() || limited {
+            return ControlFlow::Break(());
+        }
+        // Only an entry beyond the limit tells that the limit cut anything.
+        if limit.is_some_and(|limit| count >= limit) {
+            limited = true;
+            return ControlFlow::Break(());
+        }
+        match render(entry) {
+            Ok(()) => {
+                count += 1;
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    });
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(Visited {
+            count,
+            limited,
+            result,
+        }),
+    }
+}
+
+/// Displays an error with all its causes.
+pub(crate) struct Causes<'a>(pub(crate) &'a Error);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let before = text.len();
+            write!(text, ": {error}")?;
+            // An error that shows its cause already does not do so twice.
+            let (told, new) = text.split_at(before);
+            if told.contains(new.trim_start_matches(": ")) {
+                text.truncate(before);
+            }
+            cause = error.source();
+        }
+        f.write_str(&text)
+    }
+}

@@ -1,0 +1,141 @@
+#![cfg(test)]
+//! Whatever BTF says and whatever the bytes are: rendering ends, what it
+//! writes is in proportion to what it read, and JSON is JSON.
+
+use std::rc::Rc;
+
+use bpfmaps::{BpfMapAccessor, MapType};
+use btf_layout::build::Builder;
+use btf_layout::{Btf, Kind, TypeId};
+use proptest::prelude::*;
+use render::fake::{Fake, FakeBytes, FakeMap};
+use render::{Format, Options, Source};
+
+/// Renders values of one type in all formats, and returns how much the
+/// longest is.
+fn render_all(btf: &Rc<Btf>, ty: TypeId, values: &[FakeBytes]) -> usize {
+    let mut hash = FakeMap::new(1, "h", MapType::HASH, 4, 8).typed(btf, ty, ty);
+    let mut array = FakeMap::new(2, "a", MapType::ARRAY, 4, 8).typed(btf, TypeId::VOID, ty);
+    let mut percpu = FakeMap::new(3, "p", MapType::PERCPU_ARRAY, 4, 8).typed(btf, ty, ty);
+    array.info.max_entries = 1;
+    for value in values {
+        hash = hash.entry(&[1, 2, 3, 4], value.clone());
+        array = array.entry(&[0; 4], value.clone());
+        percpu = percpu.percpu(&[0; 4], vec![(0, value.clone()), (1, value.clone())]);
+    }
+    let kernel = Fake::new(vec![hash, array, percpu]);
+    let maps = kernel.maps().unwrap();
+    let mut longest = 0;
+    for format in [Format::Text, Format::Json, Format::Jsonl, Format::Bpftool] {
+        let mut options = Options::new(Source::new("raw"));
+        options.format = format;
+        let mut out = Vec::new();
+        let outcome = render::dump(&kernel, &maps, &options, &mut out).unwrap();
+        assert!(outcome.is_complete());
+        longest = longest.max(out.len());
+        let text = String::from_utf8(out).unwrap();
+        match format {
+            Format::Text => text.lines().for_each(|line| {
+                assert_eq!(line, line.trim_end());
+            }),
+            _ => text.lines().for_each(|line| {
+                serde_json::from_str::<serde::de::IgnoredAny>(line).unwrap();
+            }),
+        }
+    }
+    longest
+}
+
+fn values(bytes: &[u8]) -> [FakeBytes; 3] {
+    let half = bytes.get(..bytes.len() / 2).unwrap();
+    [
+        FakeBytes::whole(bytes),
+        FakeBytes::cut(half, bytes.len() as u64, None),
+        FakeBytes::cut(&[], u64::MAX, None),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_types_are_survived(
+        words in prop::collection::vec((1..20_u32, 0..5_u32, 0..30_u32, any::<bool>()), 1..28),
+        bytes in prop::collection::vec(any::<u8>(), 0..80),
+        bits in any::<[u8; 4]>(),
+    ) {
+        let mut types = Builder::new();
+        for (kind, vlen, word, flag) in words {
+            let info = kind << 24 | vlen | u32::from(flag) << 31;
+            let more: Vec<u32> = match kind {
+                1 => vec![u32::from_le_bytes(bits) >> (word % 8) & 0x0f1f_00ff],
+                3 => vec![word, word, vlen],
+                4 | 5 => (0..vlen)
+                    .flat_map(|member| [0, word + member, member * (word % 9) * 4])
+                    .collect(),
+                6 | 13 => (0..vlen).flat_map(|value| [0, value * word]).collect(),
+                14 | 17 => vec![0],
+                15 | 19 => (0..vlen)
+                    .flat_map(|item| [word + item, item * 4, 4])
+                    .collect(),
+                _ => vec![],
+            };
+            types.add_raw(info, "name", word, &more);
+        }
+        let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
+        for id in btf.ids() {
+            let longest = render_all(&btf, id, &values(&bytes));
+            prop_assert!(longest < 1 << 22, "{longest} bytes of output");
+        }
+    }
+}
+
+#[test]
+fn overlapping_members_do_not_multiply() {
+    let mut types = Builder::new();
+    let mut id = types.int("u32", 4);
+    for _ in 0..30 {
+        id = types.union("", 4, &[("a", id, 0), ("b", id, 0)]);
+    }
+    let bomb = types.record("bomb", 4, &[("bomb", id, 0)]);
+    let mut id = types.int("u32", 4);
+    for _ in 0..30 {
+        id = types.union("", 4, &[("", id, 0), ("", id, 0)]);
+    }
+    let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
+    for id in [bomb, id] {
+        assert!(render_all(&btf, id, &values(&[1, 2, 3, 4])) < 1 << 20);
+    }
+}
+
+#[test]
+fn arrays_end_where_the_value_ends() {
+    let mut types = Builder::new();
+    let u32_ = types.int("u32", 4);
+    let nothing = types.record("nothing", 0, &[]);
+    let long = types.array(u32_, u32::MAX);
+    let empty = types.array(nothing, u32::MAX);
+    let flexible = types.array(nothing, 0);
+    let outer = types.record("outer", 4, &[("n", u32_, 0), ("rest", flexible, 32)]);
+    let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
+    for id in [long, empty, outer] {
+        assert!(render_all(&btf, id, &values(&[1, 2, 3, 4, 5, 6])) < 1 << 14);
+    }
+}
+
+#[test]
+fn types_that_contain_themselves_are_told() {
+    let mut types = Builder::new();
+    let own = TypeId(1);
+    types.record("own", 8, &[("own", own, 0), ("next", TypeId(3), 0)]);
+    let mut deep = types.array(own, 1);
+    types.ptr(own);
+    for _ in 0..100 {
+        deep = types.record("deep", 8, &[("deep", deep, 0)]);
+    }
+    let loops = types.wrap(Kind::Const, "", TypeId(deep.0 + 1));
+    let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
+    for id in [own, deep, loops] {
+        assert!(render_all(&btf, id, &values(&[7; 8])) < 1 << 16);
+    }
+}
