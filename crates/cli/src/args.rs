@@ -1,0 +1,364 @@
+//! The command line. Help, completions and manual pages all come from here.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+use guestmem::{Address, Gpa, Region};
+
+use crate::manual::PAGES;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// A heading of the help and the manual pages, and what stands under it.
+pub(crate) type Section = (&'static str, &'static str);
+
+pub(crate) const EXAMPLES: Section = (
+    "Examples",
+    "  bpfreeze maps live                      the maps of the running kernel
+  bpfreeze info guest.ram                 what a paused guest's memory holds
+  bpfreeze dump guest.ram                 the contents of every map
+  bpfreeze dump guest.ram --map stats     those of the maps named stats
+  bpfreeze dump guest.ram --format json -o maps.json",
+);
+
+pub(crate) const DUMP_EXAMPLES: Section = (
+    "Examples",
+    "  bpfreeze dump live --map 7 --map stats
+  bpfreeze dump guest.ram --map bpf_bpf.bss
+  bpfreeze dump guest.ram --limit 20 | less
+  bpfreeze dump guest.ram --format jsonl | jq -c 'select(.key.typed == 1)'
+  bpfreeze dump guest.ram --format bpftool --map stats | jq .",
+);
+
+pub(crate) const EXIT_STATUS: Section = (
+    "Exit status",
+    "  0    complete
+  1    failed
+  2    wrong usage
+  3    done, but something could not be read: the output says what and why
+  141  the reader of the output went away first, as in `bpfreeze dump live | head`",
+);
+
+const SOURCE_HELP: &str = "\
+Where the kernel is: `live`, or the path of a raw memory image
+
+`live` is the running kernel. Its maps are read through bpf(2), which takes root \
+(CAP_SYS_ADMIN); nothing of them is changed.
+
+An image is a machine's physical memory, byte for byte: the file behind QEMU's \
+memory-backend-file (with share=on), what `pmemsave` in QEMU's monitor writes, or the memory \
+file of a Firecracker snapshot. Pause the machine first. Nothing else is needed: release, \
+symbols and types are found in the image itself.
+
+For a file that is called `live`, give `./live`.";
+
+/// Shows everything that BPF programs keep in a kernel
+///
+/// bpfreeze lists and prints the maps of a kernel that stands still (the memory of a paused
+/// virtual machine, with nothing asked of the guest) or of the running kernel, with the types
+/// that BTF gives them.
+#[derive(Debug, Parser)]
+#[command(name = "bpfreeze", version, styles = STYLES, max_term_width = 100)]
+#[command(after_help = sections(&[EXAMPLES, EXIT_STATUS]), disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The command line of this process; ends it where that is wrong.
+    pub(crate) fn of_process() -> Self {
+        let cli = Self::parse();
+        let (source, image) = match &cli.command {
+            Command::Info(args) => (&args.source.source, &args.image),
+            Command::Maps(args) => (&args.source.source, &args.image),
+            Command::Dump(args) => (&args.source.source, &args.image),
+            Command::Completions { .. } | Command::Man { .. } => return cli,
+        };
+        if *source == Source::Live && *image != ImageArgs::default() {
+            let why = "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory \
+                       images: `live` needs none of them";
+            Self::command()
+                .error(ErrorKind::ArgumentConflict, why)
+                .exit();
+        }
+        cli
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows which kernel a source holds, and how it was found
+    ///
+    /// Release, architecture, page tables, address randomisation, types, symbols and the number of
+    /// maps. For an image also what each of them was found by, and what was rejected.
+    Info(Info),
+    /// Lists the maps, one row each
+    Maps(Maps),
+    /// Prints the contents of maps
+    ///
+    /// Every map, or those given by --map. What cannot be read is listed with the reason, and the
+    /// exit status is then 3.
+    #[command(after_help = sections(&[DUMP_EXAMPLES, EXIT_STATUS]))]
+    Dump(Dump),
+    /// Prints a completion script for a shell
+    ///
+    /// For bash: `bpfreeze completions bash > ~/.local/share/bash-completion/completions/bpfreeze`
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Prints a manual page
+    ///
+    /// bpfreeze(1), or the page of one command: `bpfreeze man dump | man -l -`
+    Man {
+        /// The command that the page is about [default: bpfreeze itself]
+        #[arg(value_parser = PAGES, hide_possible_values = true)]
+        command: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) format: InfoFormat,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Maps {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Print only this map (repeatable)
+    ///
+    /// By id, or by name: then every map of that name. The kernel cuts names after 15 bytes; a
+    /// longer one is taken for its first 15.
+    #[arg(long, short, value_name = "ID|NAME")]
+    pub(crate) map: Vec<String>,
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    /// Print at most this many entries of each map
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SourceArgs {
+    #[arg(help = SOURCE_HELP.lines().next(), long_help = SOURCE_HELP)]
+    #[arg(value_parser = OsStringValueParser::new().map(Source::from))]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) source: Source,
+    /// Say on stderr what is tried, what is found, and how long it takes
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+}
+
+// Flattened last: its heading holds for everything that follows.
+/// What to take as given instead of finding it in the image.
+#[derive(Debug, Args, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Options for memory images")]
+pub(crate) struct ImageArgs {
+    /// Where a part of the file lies in physical memory (repeatable)
+    ///
+    /// All numbers in bytes, decimal or 0x…. Without it, the whole file starts at address 0, and
+    /// the usual hole below 4 GiB of larger machines is found by trying. Example, a q35 guest with
+    /// 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
+    #[arg(long, value_name = "FILE_OFFSET:GPA:LEN")]
+    pub(crate) region: Vec<Region>,
+    /// Physical address of the VMCOREINFO to believe
+    ///
+    /// An image can hold stale ones, from before a warm reboot. `bpfreeze info` lists them all.
+    /// Given, no search takes place.
+    #[arg(long, value_name = "GPA", value_parser = gpa)]
+    pub(crate) vmcoreinfo: Option<Gpa>,
+    /// Physical address of the kernel's root page table
+    ///
+    /// On x86-64 the value of CR3 while the kernel runs.
+    #[arg(long, value_name = "GPA", value_parser = gpa)]
+    pub(crate) root_table: Option<Gpa>,
+    /// Take the kernel's types from this file instead of the image
+    ///
+    /// A copy of /sys/kernel/btf/vmlinux, or a vmlinux with a .BTF section.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) btf: Option<PathBuf>,
+    /// Take the kernel's symbols from this file instead of the image
+    ///
+    /// A System.map, a copy of /proc/kallsyms, or a vmlinux.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) symbols: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OutputArgs {
+    /// Write to this file instead of standard output
+    ///
+    /// It appears, whole, at the end: until then the output is in a temporary file beside it, which
+    /// goes away if the command fails.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// When to colour text
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub(crate) color: Color,
+}
+
+/// Which kernel to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The running one.
+    Live,
+    /// The one behind a QMP socket.
+    Qmp(PathBuf),
+    /// The one in a file.
+    Path(PathBuf),
+}
+
+impl From<OsString> for Source {
+    fn from(text: OsString) -> Self {
+        if text == "live" {
+            return Self::Live;
+        }
+        match text.to_str().and_then(|text| text.strip_prefix("qmp:")) {
+            Some(socket) => Self::Qmp(PathBuf::from(socket)),
+            None => Self::Path(PathBuf::from(text)),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    /// As it stands on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Live => f.write_str("live"),
+            Self::Qmp(socket) => write!(f, "qmp:{}", socket.display()),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// One JSON document a line: each map, then each of its entries
+    Jsonl,
+    /// What `bpftool -j map` prints
+    Bpftool,
+}
+
+impl From<Format> for render::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+            Format::Jsonl => Self::Jsonl,
+            Format::Bpftool => Self::Bpftool,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InfoFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Sections as clap prints its own.
+fn sections(sections: &[Section]) -> String {
+    let style = STYLES.get_header();
+    let section = |(heading, text): &Section| format!("{style}{heading}:{style:#}\n{text}");
+    sections
+        .iter()
+        .map(section)
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+fn gpa(text: &str) -> Result<Gpa, String> {
+    match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+    .map(Gpa::new)
+    .map_err(|error| format!("not an address, decimal or 0x…: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sources() {
+        let check = |text: &str, source| assert_eq!(Source::from(OsString::from(text)), source);
+        check("live", Source::Live);
+        check("./live", Source::Path("./live".into()));
+        check("vm.ram", Source::Path("vm.ram".into()));
+        check("qmp:vm.sock", Source::Qmp("vm.sock".into()));
+    }
+
+    #[test]
+    fn addresses() {
+        let check = |text, address| assert_eq!(gpa(text).ok(), address, "{text}");
+        check("0x1000", Some(Gpa::new(0x1000)));
+        check("4096", Some(Gpa::new(0x1000)));
+        check("1000h", None);
+        check("", None);
+        check("0x", None);
+        check("-1", None);
+    }
+}

@@ -1,0 +1,133 @@
+//! The commands that read a kernel.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bpfmaps::{BpfMapAccessor, Maps};
+
+use crate::Outcome;
+use crate::args::{self, InfoFormat, OutputArgs, Source};
+use crate::failure::Refusal;
+use crate::info::Info;
+use crate::log::Log;
+use crate::output::Output;
+use crate::select::select;
+use crate::source::{self, Opened};
+
+/// `bpfreeze info`.
+pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
+    let log = Log::new(args.source.verbose);
+    let mut output = open_output(&args.output, &args.source.source)?;
+    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let found = match &opened {
+        Opened::Image(kernel, image) => Some(Info::image(kernel, image)),
+        Opened::Live => None,
+    };
+    let accessor = opened.accessor();
+    let info = match found {
+        // What was found is worth showing even where its maps are not.
+        Some(info) => info.with_maps(&accessor.and_then(|accessor| list(&*accessor, &log))),
+        None => {
+            let accessor = accessor?;
+            let maps = list(&*accessor, &log)?;
+            // A kernel without BTF has maps all the same.
+            let btf = accessor.vmlinux_btf().ok();
+            Info::live(accessor.kernel(), btf.as_deref(), &maps)
+        }
+    };
+    let printed = match args.format {
+        InfoFormat::Text => info.print(output.color(), &mut output),
+        InfoFormat::Json => serde_json::to_writer_pretty(&mut output, &info)
+            .map_err(Into::into)
+            .and_then(|()| output.write_all(b"\n")),
+    };
+    let outcome = Outcome::of(info.is_complete());
+    output.finish(printed.map(|()| outcome).map_err(Into::into))
+}
+
+/// `bpfreeze maps`.
+pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
+    let log = Log::new(args.source.verbose);
+    let mut output = open_output(&args.output, &args.source.source)?;
+    let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
+    let maps = list(&*accessor, &log)?;
+    let options = options(&args.source.source, args.format, None, &output);
+    let printed = render::maps(accessor.kernel(), &maps, &options, &mut output);
+    let outcome = Outcome::of(maps.walk.is_complete());
+    output.finish(printed.map(|()| outcome).map_err(Into::into))
+}
+
+/// `bpfreeze dump`.
+pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
+    let log = Log::new(args.source.verbose);
+    let mut output = open_output(&args.output, &args.source.source)?;
+    let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
+    let mut maps = list(&*accessor, &log)?;
+    select(&mut maps.maps, &args.map, &args.source.source.to_string())?;
+    let options = options(&args.source.source, args.format, args.limit, &output);
+    let dumped = render::dump(&*accessor, &maps, &options, &mut output);
+    let outcome = dumped.map(|dumped| {
+        log.note(format_args!(
+            "{} entries, {} gaps, {} maps not read",
+            dumped.entries,
+            dumped.gaps,
+            dumped.errors.len()
+        ));
+        Outcome::of(dumped.is_complete())
+    });
+    output.finish(outcome.map_err(Into::into))
+}
+
+fn options(
+    source: &Source,
+    format: args::Format,
+    limit: Option<u64>,
+    output: &Output,
+) -> render::Options {
+    let source = match source {
+        Source::Live => render::Source::new("live"),
+        Source::Qmp(path) => render::Source::new("qmp").with("file", &path.to_string_lossy()),
+        Source::Path(path) => render::Source::new("raw").with("file", &path.to_string_lossy()),
+    };
+    let mut options = render::Options::new(source);
+    options.format = format.into();
+    options.limit = limit;
+    options.style = if output.color() {
+        render::Style::Ansi
+    } else {
+        render::Style::Plain
+    };
+    if let Some(width) = output.terminal_width() {
+        options.width = width;
+    }
+    options
+}
+
+fn list(accessor: &dyn BpfMapAccessor, log: &Log) -> Result<Maps> {
+    let maps = accessor.maps().context("cannot list the maps")?;
+    log.note(format_args!("{} maps", maps.maps.len()));
+    Ok(maps)
+}
+
+/// Opens the output before the work begins, and never over the source.
+fn open_output(args: &OutputArgs, source: &Source) -> Result<Output> {
+    if let (Some(output), Source::Path(source)) = (&args.output, source)
+        && same_file(output, source)
+    {
+        return Err(Refusal::new(
+            format!("{} is the image that is read", output.display()),
+            "write to another file",
+        )
+        .into());
+    }
+    Output::open(args)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

@@ -1,0 +1,104 @@
+//! How a command fails: a line that says what failed, on what and why, and
+//! one that says what to try.
+
+use std::error::Error as StdError;
+use std::io::{self, Write};
+
+use guestmem::OpenError;
+use thiserror::Error;
+
+/// Something that the program will not do, and the way out.
+#[derive(Debug, Error)]
+#[error("{what}")]
+pub(crate) struct Refusal {
+    what: String,
+    hint: String,
+}
+
+impl Refusal {
+    /// `what` is the matter, `hint` what to try.
+    pub(crate) fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// What to try.
+    #[cfg(test)]
+    pub(crate) fn hint(&self) -> &str {
+        &self.hint
+    }
+}
+
+/// Prints an error and its causes in one line, and what to try in another.
+pub(crate) fn report(error: &anyhow::Error) {
+    let mut stderr = io::stderr().lock();
+    // Where standard error is gone as well, the exit status has to do.
+    let _ = writeln!(stderr, "bpfreeze: {error:#}");
+    if let Some(hint) = error.chain().find_map(hint) {
+        let _ = writeln!(stderr, "  {hint}");
+    }
+}
+
+/// What to try after `error`.
+fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return Some(refusal.hint.clone());
+    }
+    let image = error.downcast_ref().and_then(after_open);
+    let maps = error.downcast_ref().and_then(after_maps);
+    let kernel = error.downcast_ref().and_then(after_search);
+    image.or(maps).or(kernel).map(str::to_owned)
+}
+
+fn after_open(error: &OpenError) -> Option<&'static str> {
+    Some(match error {
+        OpenError::Empty { .. } => {
+            "pass the memory of a machine that runs or is paused; QEMU fills the file only with \
+             share=on"
+        }
+        OpenError::Regions { .. } => {
+            "--region takes FILE_OFFSET:GPA:LEN; without it the layout is found by trying"
+        }
+        _ => return None,
+    })
+}
+
+fn after_maps(error: &bpfmaps::Error) -> Option<&'static str> {
+    match error {
+        bpfmaps::Error::NotPermitted { .. } => {
+            Some("run it as root: `sudo bpfreeze …`; in a container, add these capabilities")
+        }
+        // A transparent error shows its cause's text, but is no link of the chain.
+        bpfmaps::Error::Kernel(error) => after_search(error),
+        _ => None,
+    }
+}
+
+fn after_search(error: &kernel::Error) -> Option<&'static str> {
+    use kernel::Error;
+    Some(match error {
+        Error::NoVmcoreinfo { .. } => {
+            "pass the whole memory of a machine that has booted Linux with CONFIG_VMCORE_INFO or \
+             CONFIG_CRASH_CORE, uncompressed"
+        }
+        Error::NotVmcoreinfo { .. } => "leave --vmcoreinfo out to have it searched for",
+        Error::NothingProved { .. } => {
+            "is the file whole? if its parts lie elsewhere in physical memory, say where with \
+             --region; if the root table is known (CR3), give --root-table"
+        }
+        Error::Several { .. } => "choose one: --vmcoreinfo ADDRESS",
+        Error::Kallsyms { .. } | Error::NoSymbol { .. } => {
+            "pass that kernel's System.map, vmlinux or a copy of its /proc/kallsyms: --symbols FILE"
+        }
+        Error::SymbolFile { .. } => "pass the file of the very kernel that is in the image",
+        Error::NoBtf { .. } | Error::Btf(_) => {
+            "pass that kernel's vmlinux or a copy of its /sys/kernel/btf/vmlinux: --btf FILE"
+        }
+        Error::Unreadable { .. } => {
+            "is the file whole, and was the machine paused when it was saved?"
+        }
+        _ => return None,
+    })
+}

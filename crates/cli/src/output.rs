@@ -1,0 +1,237 @@
+//! Where output goes: standard output, or a file that appears when it is
+//! whole.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, StdoutLock, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anstream::{AutoStream, ColorChoice};
+use anyhow::{Context, Result};
+
+use crate::Outcome;
+use crate::args::{Color, OutputArgs};
+use crate::failure::Refusal;
+
+const BUFFER: usize = 256 << 10;
+
+/// An open output. What was written is only there for good after
+/// [`finish`](Output::finish).
+#[derive(Debug)]
+pub(crate) struct Output {
+    sink: Sink,
+    /// The first failure of a write, whatever the writer made of it.
+    failed: Option<io::Error>,
+    color: bool,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout(BufWriter<StdoutLock<'static>>),
+    /// A device, pipe or the like, which cannot be replaced by renaming.
+    Special(BufWriter<File>, PathBuf),
+    File(BufWriter<File>, Partial),
+}
+
+impl Sink {
+    fn stdout() -> Self {
+        Self::Stdout(BufWriter::with_capacity(BUFFER, io::stdout().lock()))
+    }
+}
+
+/// A file that takes its real name at the end, or goes away.
+#[derive(Debug)]
+struct Partial {
+    path: PathBuf,
+    target: PathBuf,
+    renamed: bool,
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Output {
+    /// Standard output, without colour.
+    pub(crate) fn stdout() -> Self {
+        Self {
+            sink: Sink::stdout(),
+            failed: None,
+            color: false,
+        }
+    }
+
+    /// Opens what `args` names.
+    pub(crate) fn open(args: &OutputArgs) -> Result<Self> {
+        let path = args
+            .output
+            .as_deref()
+            .filter(|path| *path != Path::new("-"));
+        let sink = match path {
+            None => Sink::stdout(),
+            Some(path) => open(path).with_context(|| cannot_write(path))?,
+        };
+        let color = match args.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => path.is_none() && terminal_wants_color(),
+        };
+        Ok(Self {
+            sink,
+            failed: None,
+            color,
+        })
+    }
+
+    /// Whether text is to be coloured.
+    pub(crate) fn color(&self) -> bool {
+        self.color
+    }
+
+    /// How wide the terminal is, if this goes to one.
+    pub(crate) fn terminal_width(&self) -> Option<usize> {
+        let Sink::Stdout(_) = self.sink else {
+            return None;
+        };
+        let (width, _height) = terminal_size::terminal_size_of(io::stdout())?;
+        Some(width.0.into())
+    }
+
+    /// Ends the output after `result`: keeps it if that is good, says which
+    /// write failed if that is what went wrong.
+    pub(crate) fn finish(mut self, result: Result<Outcome>) -> Result<Outcome> {
+        let flushed = self.flush();
+        if let Some(error) = self.failed.take().or(flushed.err()) {
+            let piped = matches!(self.sink, Sink::Stdout(_));
+            if piped && error.kind() == io::ErrorKind::BrokenPipe {
+                return Ok(Outcome::ReaderGone);
+            }
+            return Err(error).with_context(|| self.cannot_write());
+        }
+        let outcome = result?;
+        if let Sink::File(_, partial) = &mut self.sink {
+            fs::rename(&partial.path, &partial.target)
+                .with_context(|| cannot_write(&partial.target))?;
+            partial.renamed = true;
+        }
+        Ok(outcome)
+    }
+
+    fn cannot_write(&self) -> String {
+        match &self.sink {
+            Sink::Stdout(_) => "cannot write to standard output".to_owned(),
+            Sink::Special(_, path) => cannot_write(path),
+            Sink::File(_, partial) => cannot_write(&partial.target),
+        }
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match &mut self.sink {
+            Sink::Stdout(writer) => writer,
+            Sink::Special(writer, _) | Sink::File(writer, _) => writer,
+        }
+    }
+
+    /// Keeps the first failure, and hands the caller a copy.
+    fn note<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| {
+            let copy = match error.raw_os_error() {
+                Some(code) => io::Error::from_raw_os_error(code),
+                None => io::Error::from(error.kind()),
+            };
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failed.get_or_insert(error);
+            }
+            copy
+        })
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let result = self.writer().write(buf);
+        self.note(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.writer().flush();
+        self.note(result)
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// `NO_COLOR`, `CLICOLOR_FORCE`, a dumb terminal: as everybody else reads them.
+fn terminal_wants_color() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
+fn open(path: &Path) -> Result<Sink> {
+    // Follow links, so that what they point at is replaced and not they.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let existing = match OpenOptions::new().write(true).open(&target) {
+        Ok(file) => Some(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let permissions = match existing {
+        Some(file) => {
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Ok(Sink::Special(
+                    BufWriter::with_capacity(BUFFER, file),
+                    target,
+                ));
+            }
+            Some(metadata.permissions())
+        }
+        None => None,
+    };
+    let (file, partial) = create_beside(target)?;
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
+    Ok(Sink::File(BufWriter::with_capacity(BUFFER, file), partial))
+}
+
+/// A new file in the folder of `target`, under a name that nothing has.
+fn create_beside(target: PathBuf) -> Result<(File, Partial)> {
+    let Some(name) = target.file_name() else {
+        return Err(Refusal::new("it names no file", "give a file name after -o").into());
+    };
+    for attempt in 0u32.. {
+        let mut partial = OsString::from(".");
+        partial.push(name);
+        partial.push(format!(".{}-{attempt}.partial", std::process::id()));
+        let path = target.with_file_name(partial);
+        let created = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o666)
+            .open(&path);
+        match created {
+            Ok(file) => {
+                let partial = Partial {
+                    path,
+                    target,
+                    renamed: false,
+                };
+                return Ok((file, partial));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = target.parent().unwrap_or(Path::new("."));
+                return Err(error).with_context(|| format!("no folder {}", folder.display()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+}

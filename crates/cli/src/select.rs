@@ -1,0 +1,161 @@
+//! Which maps `--map` means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use bpfmaps::MapInfo;
+
+use crate::failure::Refusal;
+
+/// Bytes of a map's name that the kernel keeps (`BPF_OBJ_NAME_LEN` less its
+/// NUL).
+const NAME_LEN: usize = 15;
+
+/// How many names an error lists.
+const LISTED: usize = 12;
+
+/// Leaves those of `maps` that `wanted` names; all without `wanted`.
+pub(crate) fn select(maps: &mut Vec<MapInfo>, wanted: &[String], source: &str) -> Result<()> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let mut chosen = BTreeSet::new();
+    for text in wanted {
+        let found = find(maps, text);
+        if found.is_empty() {
+            return Err(unknown(maps, text, source).into());
+        }
+        chosen.extend(found);
+    }
+    maps.retain(|map| chosen.contains(&map.id));
+    Ok(())
+}
+
+/// The id `text` if a map has it, else the ids of the maps of that name.
+fn find(maps: &[MapInfo], text: &str) -> Vec<u32> {
+    if let Ok(id) = text.parse()
+        && maps.iter().any(|map| map.id == id)
+    {
+        return vec![id];
+    }
+    let kept = text.as_bytes().get(..NAME_LEN).unwrap_or(text.as_bytes());
+    let named = maps.iter().filter(|map| map.name.as_bytes() == kept);
+    named.map(|map| map.id).collect()
+}
+
+fn unknown(maps: &[MapInfo], text: &str, source: &str) -> Refusal {
+    let what = match text.parse::<u32>() {
+        Ok(id) => format!("{source} has no map with id {id}"),
+        Err(_) => format!("{source} has no map named `{text}`"),
+    };
+    if maps.is_empty() {
+        return Refusal::new(what, "it has no maps at all");
+    }
+    let mut ids: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for map in maps {
+        ids.entry(&map.name).or_default().push(map.id.to_string());
+    }
+    let mut names: Vec<_> = ids.into_iter().collect();
+    // The sort is stable: names that are equally far stay in order.
+    names.sort_by_key(|(name, _)| distance(name, text));
+    let listed = names.iter().take(LISTED);
+    let listed: Vec<_> = listed
+        .map(|(name, ids)| match *name {
+            "" => ids.join(", "),
+            name => format!("{name} ({})", ids.join(", ")),
+        })
+        .collect();
+    let more = match names.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more: see `bpfreeze maps {source}`"),
+    };
+    Refusal::new(what, format!("there are {}{more}", listed.join(", ")))
+}
+
+/// How far `name` is from `text`; everything that is not near is equally far.
+fn distance(name: &str, text: &str) -> usize {
+    if !text.is_empty() && name.contains(text) {
+        return 0;
+    }
+    match strsim::osa_distance(name, text) {
+        near if near <= text.chars().count().div_ceil(3) => near,
+        _ => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bpfmaps::MapType;
+
+    use super::*;
+
+    fn map(id: u32, name: &str) -> MapInfo {
+        MapInfo {
+            id,
+            name: name.to_owned(),
+            map_type: MapType::ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 1,
+            flags: 0,
+            map_extra: 0,
+            btf_id: None,
+            btf_key_type_id: 0,
+            btf_value_type_id: 0,
+            btf_vmlinux_value_type_id: 0,
+            frozen: None,
+            memory: None,
+            kva: None,
+        }
+    }
+
+    fn maps() -> Vec<MapInfo> {
+        vec![
+            map(2, "stats"),
+            map(5, "task_storage_ma"),
+            map(7, "stats"),
+            map(9, "5"),
+            map(11, "bpf_bpf.bss"),
+        ]
+    }
+
+    #[test]
+    fn ids_come_before_names_and_names_mean_all_of_that_name() {
+        let check = |wanted: &[&str], expected: &[u32]| {
+            let wanted: Vec<_> = wanted.iter().map(|&text| text.to_owned()).collect();
+            let mut maps = maps();
+            select(&mut maps, &wanted, "vm").unwrap();
+            let ids: Vec<_> = maps.iter().map(|map| map.id).collect();
+            assert_eq!(ids, expected, "{wanted:?}");
+        };
+        check(&[], &[2, 5, 7, 9, 11]);
+        check(&["stats"], &[2, 7]);
+        check(&["7", "2", "stats"], &[2, 7]);
+        check(&["5"], &[5]);
+        check(&["task_storage_map"], &[5]);
+    }
+
+    #[test]
+    fn an_unknown_map_lists_the_nearest_first() {
+        let check = |text: &str, expected: &str| {
+            let error = select(&mut maps(), &[text.to_owned()], "vm").unwrap_err();
+            let hint = error.downcast_ref::<Refusal>().unwrap().hint();
+            assert_eq!(format!("{error}; {hint}"), expected);
+        };
+        check(
+            "stast",
+            "vm has no map named `stast`; there are stats (2, 7), 5 (9), bpf_bpf.bss (11), \
+             task_storage_ma (5)",
+        );
+        check(
+            ".bss",
+            "vm has no map named `.bss`; there are bpf_bpf.bss (11), 5 (9), stats (2, 7), \
+             task_storage_ma (5)",
+        );
+        check(
+            "77",
+            "vm has no map with id 77; there are 5 (9), bpf_bpf.bss (11), stats (2, 7), \
+             task_storage_ma (5)",
+        );
+    }
+}
