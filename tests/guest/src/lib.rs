@@ -1,0 +1,17 @@
+//! Tests of bpfreeze on real guests: kernels that were booted, filled and frozen by
+//! `cargo xtask test`, which also says where they are.
+//!
+//! Four witnesses speak about each map: the map maker (what it put in, known by construction),
+//! bpftool in the guest, bpfreeze in the guest on the running kernel, and bpfreeze here on
+//! nothing but the guest's memory. They must agree entry by entry. What one of them cannot say
+//! is left out by name, with the reason, in the module `tests`.
+#![cfg(test)]
+
+mod checks;
+mod contents;
+mod damage;
+mod documents;
+mod guest;
+mod tests;
+mod typed;
+mod witnesses;

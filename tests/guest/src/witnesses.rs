@@ -1,0 +1,41 @@
+//! What each witness says, read and parsed.
+
+use std::collections::BTreeMap;
+
+use crate::documents::{Dump, ToolMap, Truth, TruthMap};
+use crate::guest::{Guest, parse};
+
+pub(crate) fn by_id<T>(maps: Vec<T>, id: impl Fn(&T) -> u32) -> BTreeMap<u32, T> {
+    let count = maps.len();
+    let maps: BTreeMap<u32, T> = maps.into_iter().map(|map| (id(&map), map)).collect();
+    assert_eq!(maps.len(), count, "an id is told twice");
+    maps
+}
+
+pub(crate) fn truth(guest: &Guest) -> (usize, BTreeMap<u32, TruthMap>) {
+    let truth: Truth = guest.document("truth.json");
+    (truth.possible_cpus, by_id(truth.maps, |map| map.id))
+}
+
+pub(crate) fn frozen_dump(guest: &Guest) -> Dump {
+    let output = guest.bpfreeze(&["dump", "RAM", "--format", "json"]);
+    parse(&output, "bpfreeze dump")
+}
+
+pub(crate) fn live_dump(guest: &Guest) -> Dump {
+    parse(&guest.witness("live-dump"), "bpfreeze dump live")
+}
+
+pub(crate) fn bpftool_maps(guest: &Guest) -> BTreeMap<u32, ToolMap> {
+    let maps = parse(&guest.witness("bpftool-maps"), "bpftool map show");
+    by_id(maps, |map: &ToolMap| map.id)
+}
+
+/// The ids that bpftool dumped in this guest: all but maps of very long values, which it is
+/// asked for in one guest only because it takes long over them.
+pub(crate) fn bpftool_ids(guest: &Guest) -> Vec<u32> {
+    let witnesses = guest.text("witnesses.txt");
+    let names = witnesses.lines().filter_map(|line| line.split(' ').next());
+    let ids = names.filter_map(|name| name.strip_prefix("bpftool-dump-"));
+    ids.map(|id| id.parse().expect("an id")).collect()
+}

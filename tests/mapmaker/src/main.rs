@@ -1,0 +1,58 @@
+//! Fills BPF maps from a seed, says what it put in, and keeps them alive.
+//!
+//! `mapmaker PLAN SEED OBJECTS TRUTH` runs as root inside a test guest. PLAN is `full` or
+//! `bench`, OBJECTS the folder of the BPF objects, TRUTH the file to write: it appears, whole,
+//! when every map stands still, and the program then sleeps for as long as it is let.
+
+mod datum;
+mod fill;
+mod kinds;
+mod make;
+mod objects;
+mod plan;
+mod rng;
+mod truth;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::make::Maker;
+use crate::truth::Truth;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args_os().skip(1);
+    let (Some(plan), Some(seed), Some(objects), Some(truth), None) = (
+        args.next(),
+        args.next(),
+        args.next(),
+        args.next(),
+        args.next(),
+    ) else {
+        bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH");
+    };
+    let seed = seed.to_str().context("the seed is a number")?.parse()?;
+    let mut maker = Maker::new(seed, PathBuf::from(objects));
+    match plan.to_str() {
+        Some("full") => maker.full()?,
+        Some("bench") => maker.bench()?,
+        _ => bail!("no plan {}: there are full and bench", plan.display()),
+    }
+    write(&maker.truth()?, Path::new(&truth))?;
+    // The maps live as long as their file descriptors.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Writes the document under another name first, so that whoever waits for it finds it whole.
+fn write(truth: &Truth, path: &Path) -> Result<()> {
+    let partial = path.with_extension("partial");
+    let mut file = BufWriter::new(File::create(&partial)?);
+    serde_json::to_writer(&mut file, truth)?;
+    file.flush()?;
+    fs::rename(&partial, path)?;
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! Builds what goes into a guest: BPF objects and static programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::paths::{self, TARGET};
+use crate::run::run;
+
+/// Compiles every BPF object of the map maker and returns their paths.
+///
+/// # Errors
+/// Fails if clang does.
+pub(crate) fn bpf_objects() -> Result<Vec<PathBuf>> {
+    let source = paths::workspace().join("tests/mapmaker/bpf");
+    let out = paths::target_dir().join("bpf");
+    fs::create_dir_all(&out)?;
+    let mut objects = Vec::new();
+    for entry in fs::read_dir(&source).context("the sources of BPF objects")? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        let Some(stem) = name.strip_suffix(".bpf.c") else {
+            continue;
+        };
+        let object = out.join(format!("{stem}.bpf.o"));
+        compile(&path, &object)?;
+        objects.push(object);
+    }
+    objects.sort();
+    Ok(objects)
+}
+
+fn compile(source: &Path, object: &Path) -> Result<()> {
+    let mut clang = Command::new("clang-19");
+    clang
+        .args(["-target", "bpf", "-mcpu=v3", "-g", "-O2", "-Wall", "-Werror"])
+        // Debian keeps asm/types.h apart for each architecture.
+        .args(["-idirafter", "/usr/include/x86_64-linux-gnu", "-c"])
+        .arg(source)
+        .arg("-o")
+        .arg(object);
+    run(&mut clang)
+}
+
+/// Builds the program of a package as one that needs no library, for the guest.
+///
+/// # Errors
+/// Fails if cargo does.
+pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
+    let target_dir = paths::target_dir().join("guest");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(paths::workspace())
+        .args(["build", "--quiet", "--release"])
+        .args(["--package", package, "--target", TARGET, "--target-dir"])
+        .arg(&target_dir)
+        .env(
+            "RUSTFLAGS",
+            "-C target-feature=+crt-static -C strip=symbols",
+        );
+    run(&mut cargo)?;
+    Ok(target_dir.join(TARGET).join("release").join(package))
+}

@@ -1,0 +1,134 @@
+//! The tasks that check: `test`, `ci`, and `bench`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::artifacts;
+use crate::guest::{self, Variant, Wish};
+use crate::initrd::Live;
+use crate::install;
+use crate::paths;
+use crate::run::run;
+use crate::tidy;
+
+/// Whether the tests that read guests take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guests {
+    /// They do; guests are booted where there are none.
+    Yes,
+    /// They do not.
+    No,
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(paths::workspace()).args(arguments);
+    cargo
+}
+
+/// Runs every test. The runner's own summary is the last thing that is printed.
+///
+/// # Errors
+/// Fails if a test does, or a guest cannot be made.
+pub(crate) fn test(guests: Guests) -> Result<()> {
+    install::for_build()?;
+    run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
+    let with_nextest = install::find("cargo-nextest").is_some();
+    let mut tests = match with_nextest {
+        true => cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]),
+        // Benchmarks are targets too, but no tests.
+        false => cargo(&[
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+            "--examples",
+        ]),
+    };
+    match guests {
+        Guests::No => {
+            tests.args(["--exclude", "guest-tests"]);
+        }
+        Guests::Yes => {
+            let wish = Wish {
+                fresh: false,
+                live: Live::Yes,
+            };
+            let folders = guest::prepare(&Variant::TESTED, wish)?;
+            let home = folders.first().and_then(|folder| folder.parent());
+            tests
+                .env("BPFREEZE_GUESTS", home.context("no guests")?)
+                .env("BPFREEZE_BIN", bpfreeze()?);
+        }
+    }
+    run(&mut tests)
+}
+
+/// The program under test: the very one that runs in the guests.
+///
+/// # Errors
+/// Fails if it does not build.
+pub(crate) fn bpfreeze() -> Result<PathBuf> {
+    artifacts::static_program("bpfreeze")
+}
+
+/// Everything that a change must pass.
+///
+/// # Errors
+/// Fails at the first check that does.
+pub(crate) fn ci(guests: Guests) -> Result<()> {
+    install::for_build()?;
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    tidy::check()?;
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(&mut cargo(&["bench", "--workspace", "--no-run", "--quiet"]))?;
+    test(guests)
+}
+
+/// Runs the benchmarks on a guest with large maps.
+///
+/// # Errors
+/// Fails if a benchmark does, or the guest cannot be made.
+pub(crate) fn bench(filter: &[String]) -> Result<()> {
+    let wish = Wish {
+        fresh: false,
+        live: Live::Yes,
+    };
+    let folders = guest::prepare(&[Variant::Bench], wish)?;
+    let folder = folders.first().context("no guest")?;
+    // The live one reads this machine's own kernel, which takes root.
+    let mut benches = vec!["frozen"];
+    if nix::unistd::geteuid().is_root() {
+        benches.push("live");
+    } else {
+        eprintln!("not root: the benchmark of the running kernel is left out");
+    }
+    let bpfreeze = bpfreeze()?;
+    for bench in benches {
+        let mut cargo = cargo(&["bench", "--package", "benchmarks", "--bench", bench, "--"]);
+        cargo
+            .args(filter)
+            .env("BPFREEZE_BENCH_RAM", folder.join("ram"))
+            .env("BPFREEZE_BIN", &bpfreeze);
+        run(&mut cargo)?;
+    }
+    let race = folder.join("out/race.txt");
+    let times =
+        std::fs::read_to_string(&race).with_context(|| format!("reading {}", race.display()))?;
+    eprintln!("live, in the guest (emulated):\n{times}");
+    Ok(())
+}

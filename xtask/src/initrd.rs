@@ -1,0 +1,87 @@
+//! The initial RAM disk: all that a guest ever has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::artifacts;
+use crate::cpio::Archive;
+use crate::install;
+use crate::run::capture;
+
+/// The first program of the guest.
+const INIT: &str = include_str!("init.sh");
+
+/// What to put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Live {
+    /// bpfreeze itself, to be run inside.
+    Yes,
+    /// Everything but bpfreeze: for working on it while it does not build.
+    No,
+}
+
+/// Builds the programs and packs them.
+///
+/// # Errors
+/// Fails if something cannot be built or found.
+pub(crate) fn build(live: Live) -> Result<Vec<u8>> {
+    let mut programs: Vec<(String, PathBuf)> = Vec::new();
+    let mut add = |place: String, path: PathBuf| programs.push((place, path));
+    for name in ["busybox", "bpftool"] {
+        let path = install::find(name).with_context(|| format!("no {name} in the path"))?;
+        add(format!("bin/{name}"), path);
+    }
+    for library in libraries(&programs)? {
+        programs.push((library.trim_start_matches('/').to_owned(), library.into()));
+    }
+    let maker = artifacts::static_program("mapmaker")?;
+    programs.push(("bin/mapmaker".to_owned(), maker));
+    if live == Live::Yes {
+        let bpfreeze = artifacts::static_program("bpfreeze")?;
+        programs.push(("bin/bpfreeze".to_owned(), bpfreeze));
+    }
+    for object in artifacts::bpf_objects()? {
+        let name = object.file_name().context("an object without a name")?;
+        programs.push((format!("bpf/{}", name.to_string_lossy()), object.clone()));
+    }
+    pack(&programs)
+}
+
+/// The libraries that programs are linked with, as the loader finds them here.
+fn libraries(programs: &[(String, PathBuf)]) -> Result<BTreeSet<String>> {
+    let mut libraries = BTreeSet::new();
+    for (_, path) in programs {
+        // Fails for static programs, which need none.
+        let Ok(list) = capture(Command::new("ldd").arg(path)) else {
+            continue;
+        };
+        let paths = list.split_whitespace().filter(|word| word.starts_with('/'));
+        libraries.extend(paths.map(str::to_owned));
+    }
+    Ok(libraries)
+}
+
+fn pack(programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(Vec::new());
+    let mut folders = BTreeSet::from(["dev", "proc", "sys", "out", "tmp"].map(str::to_owned));
+    for (place, _) in programs {
+        let parents = Path::new(place).ancestors().skip(1);
+        let parents = parents.filter(|path| !path.as_os_str().is_empty());
+        folders.extend(parents.map(|path| path.to_string_lossy().into_owned()));
+    }
+    // Parents sort before what is in them.
+    for folder in &folders {
+        archive.folder(folder)?;
+    }
+    archive.device("dev/console", 5, 1)?;
+    archive.program("init", INIT.as_bytes())?;
+    for (place, path) in programs {
+        let data = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        archive.program(place, &data)?;
+    }
+    Ok(archive.finish()?)
+}

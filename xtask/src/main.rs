@@ -1,0 +1,119 @@
+//! The project's own tasks, run as `cargo xtask TASK`.
+//!
+//! Packages, kernels and guests come from here, so that nobody needs more than a checkout. What
+//! is costly is kept in the user's cache folder, under `bpfreeze`.
+#![expect(clippy::print_stderr, reason = "a task tells its user what it does")]
+
+mod artifacts;
+mod check;
+mod cpio;
+mod debian;
+mod demo;
+mod guest;
+mod initrd;
+mod install;
+mod paths;
+mod qemu;
+mod qmp;
+mod run;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::check::Guests;
+use crate::guest::{Variant, Wish};
+use crate::initrd::Live;
+
+/// The project's own tasks.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Boots a guest, freezes it, and shows what bpfreeze finds in its memory.
+    Demo,
+    /// Runs every test; boots the guests that they read.
+    Test(TestArgs),
+    /// Runs what a change must pass: formatting, lints, tidy, documentation, tests.
+    Ci(TestArgs),
+    /// Runs the benchmarks on a guest with large maps.
+    Bench {
+        /// Arguments for criterion.
+        filter: Vec<String>,
+    },
+    /// Boots guests, fills their maps and freezes them; prints the folders they are in.
+    Guest(GuestArgs),
+    /// Checks the rules of the workspace that no compiler checks.
+    Tidy,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    /// Leave out the tests that read guests.
+    #[arg(long)]
+    no_guests: bool,
+}
+
+impl TestArgs {
+    fn guests(&self) -> Guests {
+        match self.no_guests {
+            true => Guests::No,
+            false => Guests::Yes,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct GuestArgs {
+    /// Which guests [default: those of the tests].
+    variants: Vec<Variant>,
+    /// Boot them even if nothing has changed.
+    #[arg(long)]
+    fresh: bool,
+    /// Leave bpfreeze out of the guest, for when it does not build.
+    #[arg(long)]
+    no_live: bool,
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::Demo => demo::demo(),
+        Task::Test(args) => check::test(args.guests()),
+        Task::Ci(args) => check::ci(args.guests()),
+        Task::Bench { filter } => check::bench(&filter),
+        Task::Guest(args) => guests(&args),
+        Task::Tidy => tidy::check(),
+    }
+}
+
+fn guests(args: &GuestArgs) -> Result<()> {
+    let variants = match args.variants.as_slice() {
+        [] => &Variant::TESTED,
+        some => some,
+    };
+    let wish = Wish {
+        fresh: args.fresh,
+        live: if args.no_live { Live::No } else { Live::Yes },
+    };
+    for folder in guest::prepare(variants, wish)? {
+        eprintln!("{}", folder.display());
+    }
+    Ok(())
+}
