@@ -3,10 +3,9 @@
 //!
 //! The image is a guest's of `cargo xtask bench`, which also says where it is.
 #![expect(
-    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a benchmark: criterion's macros make undocumented functions, and nothing is recovered"
+    reason = "a benchmark recovers nothing"
 )]
 
 use std::fs::File;
@@ -16,7 +15,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bpfmaps::{BpfMapAccessor, Guest, MapInfo};
+use bpfmaps::{BpfMapAccessor, Guest, MapInfo, Maps};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use guestmem::{Gpa, RawImage};
 use kernel::Finder;
@@ -92,8 +91,11 @@ fn render_all(guest: &Guest, map: &MapInfo, format: Format) {
         ..Options::new(Source::new("raw"))
     };
     let out = &mut io::sink();
-    let maps = std::slice::from_ref(map);
-    let outcome = render::dump(guest, maps, &options, out).unwrap();
+    let maps = Maps {
+        maps: vec![map.clone()],
+        ..Maps::default()
+    };
+    let outcome = render::dump(guest, &maps, &options, out).unwrap();
     assert!(outcome.is_complete());
 }
 

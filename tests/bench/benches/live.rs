@@ -4,10 +4,9 @@
 //! Needs root, `bpftool`, and the program's path in `BPFREEZE_BIN`;
 //! `cargo xtask bench` sees to them.
 #![expect(
-    missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a benchmark: criterion's macros make undocumented functions, and nothing is recovered"
+    reason = "a benchmark recovers nothing"
 )]
 
 use std::ffi::OsString;

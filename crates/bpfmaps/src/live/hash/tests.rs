@@ -1,3 +1,5 @@
+//! Batches of a hash, from a kernel made by hand.
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -1,3 +1,5 @@
+//! Walks from key to key over a table that changes meanwhile.
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
