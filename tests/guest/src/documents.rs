@@ -88,6 +88,8 @@ pub(crate) struct About {
     pub(crate) flags: u32,
     pub(crate) btf_id: Option<u32>,
     pub(crate) frozen: bool,
+    /// Bytes that the kernel reckons for the map.
+    pub(crate) memory: Option<u64>,
 }
 
 /// What `bpfreeze maps --format json` writes.
@@ -128,6 +130,7 @@ pub(crate) struct ToolMap {
     pub(crate) bytes_key: u32,
     pub(crate) bytes_value: u32,
     pub(crate) max_entries: u32,
+    pub(crate) bytes_memlock: Option<u64>,
     pub(crate) frozen: u32,
     pub(crate) btf_id: Option<u32>,
 }

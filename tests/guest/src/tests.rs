@@ -53,6 +53,7 @@ fn rows_are_true(guest: &Guest, maps: Vec<About>) {
             flags: told.flags,
             btf_id: told.btf_id,
             frozen: told.frozen != 0,
+            memory: told.bytes_memlock,
         };
         assert_eq!(*map, by_tool, "bpfreeze and bpftool");
         let made = &truth[id];
@@ -67,6 +68,7 @@ fn rows_are_true(guest: &Guest, maps: Vec<About>) {
             flags: made.flags,
             btf_id: map.btf_id,
             frozen: made.frozen,
+            memory: map.memory,
         };
         assert_eq!(*map, by_maker, "bpfreeze and the map maker");
         assert_eq!(map.btf_id.is_some(), made.btf, "types of map {id}");

@@ -7,6 +7,7 @@
 
 mod array;
 mod btf_object;
+mod footprint;
 mod hash;
 mod idr;
 mod map_object;
@@ -26,6 +27,7 @@ use crate::walk::Walker;
 use crate::{BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapType, Maps, Walk};
 use array::ArrayLayout;
 use btf_object::BtfObjectLayout;
+use footprint::Footprint;
 use hash::HashLayout;
 use map_object::MapLayout;
 
@@ -47,6 +49,7 @@ struct Layouts {
     btf: OnceCell<BtfObjectLayout>,
     hash: OnceCell<HashLayout>,
     array: OnceCell<ArrayLayout>,
+    footprint: OnceCell<Footprint>,
 }
 
 /// The layout in `cell`, made by `make` if it is not there yet.
@@ -98,6 +101,19 @@ impl Guest {
         })?)
     }
 
+    /// The memory that `map` at `at` takes, where that can be reckoned.
+    fn footprint(&self, map: &MapInfo, at: Kva) -> Option<u64> {
+        let layout = once(&self.layouts.footprint, || {
+            Footprint::new(self.kernel.btf())
+        });
+        let page_size = self.kernel.page_size();
+        let per_cpu = self.kernel.per_cpu()?;
+        layout
+            .ok()?
+            .of(&self.kernel, map, at, page_size, per_cpu)
+            .ok()?
+    }
+
     /// Where the parts of per-CPU data are.
     fn per_cpu(&self) -> Result<&PerCpu, Error> {
         match self.kernel.per_cpu() {
@@ -142,7 +158,10 @@ impl BpfMapAccessor for Guest {
         );
         for (id, map) in found {
             match layout.describe(&self.kernel, btf_layout, id, map) {
-                Ok(info) => maps.maps.push(info),
+                Ok(mut info) => {
+                    info.memory = self.footprint(&info, map);
+                    maps.maps.push(info);
+                }
                 Err(gap) => maps.walk.gap(map, gap),
             }
         }
