@@ -64,7 +64,7 @@ fn a_closed_pipe() {
 #[test]
 fn a_full_device_is_an_error_and_stays_a_device() {
     needs_rights();
-    let run = run(bpfreeze(["dump", "live", "-o", "/dev/full"]));
+    let run = run(bpfreeze(["info", "live", "-o", "/dev/full"]));
     run.failed(1, &["cannot write /dev/full", "No space left"]);
     assert!(!fs::metadata("/dev/full").unwrap().is_file());
 }
