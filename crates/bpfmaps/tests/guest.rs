@@ -227,6 +227,11 @@ fn a_wild_pointer_is_a_gap_and_costs_one_chain() {
     });
     assert_eq!(found, pairs(&ENTRIES[..2]));
     assert_eq!(gaps(&walk), ["0x123456789abcdef0: address not canonical"]);
+    let (found, walk) = corrupt_hash(|maps, _, heads, _| {
+        maps.machine.place_u64(head(heads, 1), 0);
+    });
+    assert_eq!(found, pairs(&ENTRIES[2..]));
+    assert_eq!(gaps(&walk), ["0x0: page not present at level 4"]);
 }
 
 #[test]
@@ -277,6 +282,59 @@ fn an_absurd_number_of_buckets_is_a_gap() {
     assert_eq!(gaps_of_level(&walk), 1);
 }
 
+#[test]
+fn sizes_that_contradict_each_other_are_a_gap() {
+    for at in [fake::MAP_KEY_SIZE, fake::MAP_VALUE_SIZE] {
+        let (_, walk) = corrupt_hash(|maps, table, _, _| {
+            maps.machine.place(on(table, at), &21u32.to_le_bytes());
+        });
+        let gap = gaps(&walk).remove(0);
+        assert!(
+            gap.starts_with("map: bpf_htab.elem_size: expected "),
+            "{gap}"
+        );
+    }
+}
+
+/// Values that claim more than memory has are read once, not for each entry.
+#[test]
+fn absurd_values_cost_no_more_than_memory_has() {
+    const SIZE: u32 = 0x10_0000;
+    for map_type in [MapType::HASH, MapType::PERCPU_HASH, MapType::PERCPU_ARRAY] {
+        let mut maps = Maps::new();
+        let shape = Shape {
+            map_type,
+            key_size: 4,
+            value_size: SIZE,
+            max_entries: 1000,
+        };
+        // All values are in one place, of a size that is there.
+        let value = maps.machine.allocate(&vec![1; 0x20_0000]);
+        if map_type == MapType::PERCPU_ARRAY {
+            let pointer = value.get() - CPU_OFFSETS[0].1;
+            maps.array(1, shape, &pointer.to_le_bytes().repeat(1000));
+        } else {
+            let keys: Vec<[u8; 4]> = (0..200u32).map(u32::to_le_bytes).collect();
+            let pointer = (value.get() - CPU_OFFSETS[0].1).to_le_bytes();
+            let entries: Vec<(u32, &[u8], &[u8])> =
+                keys.iter().map(|key| (0, &key[..], &pointer[..])).collect();
+            maps.hash(1, shape, 1, &entries);
+        }
+        let guest = maps.finish();
+        let (_, walk) = read(&guest, 1);
+        let memory = guest.machine().space().physical().size();
+        assert!(
+            walk.visited <= memory / u64::from(SIZE),
+            "{map_type}: {}",
+            walk.visited
+        );
+        let absurd = gaps(&walk)
+            .iter()
+            .any(|gap| gap.ends_with("is more than memory holds"));
+        assert!(absurd, "{map_type}: {walk:?}");
+    }
+}
+
 fn gaps_of_level(walk: &Walk) -> usize {
     gaps(walk)
         .iter()
@@ -324,6 +382,21 @@ fn an_absurd_array_is_cut_to_what_memory_holds() {
     assert!(walk.visited < 10);
     assert!(gaps(&walk)[0].contains("size of an array"), "{walk:?}");
 
+    // Values without bytes, which no array has.
+    let shape = Shape {
+        value_size: 0,
+        ..ARRAY
+    };
+    let mut maps = Maps::new();
+    maps.array(1, shape, &[0; 64]);
+    let (found, walk) = read(&maps.finish(), 1);
+    assert!(found.is_empty());
+    let gap = gaps(&walk).remove(0);
+    assert!(
+        gap.ends_with("value_size of an array: expected 0x1, found 0x0"),
+        "{gap}"
+    );
+
     // Small values, most of which are nowhere: one gap says so.
     let shape = Shape {
         max_entries: 13_000,
@@ -360,6 +433,22 @@ fn a_corrupt_tree_of_ids_ends() {
     assert!(listed.maps.is_empty());
     assert_eq!(listed.walk.gaps.len(), 64);
     assert!(listed.walk.gaps[0].to_string().contains("xa_node.parent"));
+
+    // A node whose level is as wrong as it can be.
+    let mut maps = Maps::new();
+    let node = maps.node(&[], 6, 0, None);
+    let child = maps.node(&[], 0, 0, Some((node, 0)));
+    maps.machine.place_u64(child, u64::MAX);
+    maps.machine.place_u64(on(node, 24), child.get() | 2);
+    let idr = maps.machine.allocate(&[0; 24]);
+    maps.machine.place_u64(on(idr, 8), node.get() | 2);
+    maps.machine.symbol("map_idr", idr);
+    let listed = maps.open().maps().unwrap();
+    let gap = listed.walk.gaps[0].to_string();
+    assert!(
+        gap.ends_with("xa_node.shift: expected 0x0, found 0xffffffffffffffff"),
+        "{gap}"
+    );
 
     // An id that is not the map's own, and a pointer to nothing.
     let mut maps = Maps::new();

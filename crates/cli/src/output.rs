@@ -107,7 +107,7 @@ impl Output {
     pub(crate) fn finish(mut self, result: Result<Outcome>) -> Result<Outcome> {
         let flushed = self.flush();
         if let Some(error) = self.failed.take().or(flushed.err()) {
-            let piped = matches!(self.sink, Sink::Stdout(_));
+            let piped = !matches!(self.sink, Sink::File(..));
             if piped && error.kind() == io::ErrorKind::BrokenPipe {
                 return Ok(Outcome::ReaderGone);
             }
@@ -174,8 +174,7 @@ fn terminal_wants_color() -> bool {
 }
 
 fn open(path: &Path) -> Result<Sink> {
-    // Follow links, so that what they point at is replaced and not they.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = followed(path);
     let existing = match OpenOptions::new().write(true).open(&target) {
         Ok(file) => Some(file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -199,6 +198,19 @@ fn open(path: &Path) -> Result<Sink> {
         file.set_permissions(permissions)?;
     }
     Ok(Sink::File(BufWriter::with_capacity(BUFFER, file), partial))
+}
+
+/// What `path` points at if it is a link, so that this is replaced and not the
+/// link. A link may point at what is not there yet.
+fn followed(path: &Path) -> PathBuf {
+    if let Ok(target) = fs::canonicalize(path) {
+        return target;
+    }
+    match fs::read_link(path) {
+        // What /dev/fd has is there, but under no name.
+        Ok(target) if !path.exists() => path.with_file_name(target),
+        _ => path.to_owned(),
+    }
 }
 
 /// A new file in the folder of `target`, under a name that nothing has.
@@ -234,4 +246,47 @@ fn create_beside(target: PathBuf) -> Result<(File, Partial)> {
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn output(path: &Path) -> Output {
+        let args = OutputArgs {
+            output: Some(path.to_owned()),
+            color: Color::Never,
+        };
+        Output::open(&args).unwrap()
+    }
+
+    #[test]
+    fn links_are_followed_and_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        symlink("target", &link).unwrap();
+        for text in ["new", "replaced"] {
+            let mut out = output(&link);
+            out.write_all(text.as_bytes()).unwrap();
+            out.finish(Ok(Outcome::Complete)).unwrap();
+            assert!(link.is_symlink());
+            assert_eq!(
+                fs::read_to_string(folder.path().join("target")).unwrap(),
+                text
+            );
+        }
+    }
+
+    #[test]
+    fn the_reader_of_a_named_pipe_may_go_away_too() {
+        let (reader, writer) = io::pipe().unwrap();
+        let mut out = output(Path::new(&format!("/dev/fd/{}", writer.as_raw_fd())));
+        drop(reader);
+        out.write_all(b"lost").unwrap();
+        let outcome = out.finish(Ok(Outcome::Complete)).unwrap();
+        assert_eq!(outcome, Outcome::ReaderGone);
+    }
 }

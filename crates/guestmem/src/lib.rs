@@ -29,6 +29,7 @@ mod memory;
 mod raw;
 mod region;
 mod sigbus;
+mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
 pub use fake::Fake;

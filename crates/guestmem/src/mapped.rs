@@ -1,25 +1,16 @@
-//! A file that is read at random, fast and in bounded memory.
-//!
-//! Small reads go through a mapping, large ones through `pread`. Mapped pages
-//! count as the process's memory, so only the first [`BUDGET`] bytes' worth
-//! of windows are ever touched through the mapping; small reads elsewhere go
-//! through `pread` as well.
+//! A file that is read at random, fast and in bounded memory: small reads of
+//! what is read often go through a mapping, all others through `pread`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use memmap2::{Mmap, UncheckedAdvice};
+use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
 use crate::extents::Extents;
 use crate::sigbus::Guard;
-
-/// How much of the mapping a fault brings in (`fault_around_bytes`).
-const WINDOW_SHIFT: u32 = 16;
-
-/// The most that is resident through the mapping.
-const BUDGET: u64 = 40 << 20;
+use crate::windows::{Outgoing, Windows};
 
 /// From this length on a copy by the kernel is as fast as one from a mapping,
 /// and leaves nothing behind.
@@ -33,26 +24,24 @@ pub(crate) struct MappedFile {
     memory: Mmap,
     file: File,
     extents: Extents,
-    /// One bit a window: touched through the mapping.
-    touched: RefCell<Vec<u64>>,
-    /// How many windows may still be touched for the first time.
-    left: Cell<u64>,
+    /// What was copied, until it is known to be the file's.
+    scratch: RefCell<Box<[u8]>>,
+    windows: Windows,
 }
 
 impl MappedFile {
     /// Maps the `len` bytes of `file`.
     pub(crate) fn new(file: File, len: u64) -> io::Result<Self> {
         let extents = Extents::of(&file, len)?;
-        let memory = map(&file)?;
+        let memory = map(&file, len)?;
         let guard = Guard::new(memory.as_ptr(), memory.len())?;
-        let words = (memory.len() >> WINDOW_SHIFT) / 64 + 1;
         Ok(Self {
             guard,
+            windows: Windows::new(memory.len()),
             memory,
             file,
             extents,
-            touched: RefCell::new(vec![0; words]),
-            left: Cell::new(BUDGET >> WINDOW_SHIFT),
+            scratch: RefCell::new(vec![0; LARGE].into_boxed_slice()),
         })
     }
 
@@ -106,46 +95,34 @@ impl MappedFile {
             let start = usize::try_from(at).ok()?;
             self.memory.get(start..start.checked_add(into.len())?)
         };
-        match from() {
-            Some(from) if into.len() < LARGE && self.admits(at, into.len()) => {
-                into.copy_from_slice(from);
-                if self.guard.hit() {
-                    return self.check_still_there(at, into.len());
-                }
-                Ok(())
-            }
-            _ => self.copy_by_call(at, into),
+        let small = into.len() < LARGE;
+        match from().filter(|_| small && !self.guard.hit() && self.admits(at, into.len())) {
+            Some(from) => self.copy_mapped(at, from, into),
+            None => self.copy_by_call(at, into),
         }
     }
 
-    /// Whether the windows of a small read may be touched.
+    /// Copies out of the mapping. Once a page of it was lost, zeros stand
+    /// there: then only the file itself knows what it has.
+    fn copy_mapped(&self, at: u64, from: &[u8], into: &mut [u8]) -> Result<(), usize> {
+        let mut scratch = self.scratch.borrow_mut();
+        let Some(copy) = scratch.get_mut(..into.len()) else {
+            return self.copy_by_call(at, into);
+        };
+        copy.copy_from_slice(from);
+        if self.guard.hit() {
+            return self.copy_by_call(at, into);
+        }
+        into.copy_from_slice(copy);
+        Ok(())
+    }
+
+    /// Whether a small read may go through the mapping.
     fn admits(&self, at: u64, len: usize) -> bool {
-        let mut touched = self.touched.borrow_mut();
-        let last = at + (len as u64).saturating_sub(1);
-        for window in (at >> WINDOW_SHIFT)..=(last >> WINDOW_SHIFT) {
-            let word = usize::try_from(window / 64)
-                .ok()
-                .and_then(|word| touched.get_mut(word));
-            let (Some(word), bit) = (word, 1 << (window % 64)) else {
-                return false;
-            };
-            if *word & bit == 0 {
-                let Some(left) = self.left.get().checked_sub(1) else {
-                    return false;
-                };
-                self.left.set(left);
-                *word |= bit;
-            }
-        }
-        true
-    }
-
-    /// Gives the touched pages back and begins the budget anew.
-    pub(crate) fn release(&self) {
-        if drop_pages(&self.memory).is_ok() {
-            self.touched.borrow_mut().fill(0);
-            self.left.set(BUDGET >> WINDOW_SHIFT);
-        }
+        usize::try_from(at).is_ok_and(|at| {
+            self.windows
+                .admit(at, len, |outgoing| drop_pages(&self.memory, outgoing))
+        })
     }
 
     fn copy_by_call(&self, at: u64, into: &mut [u8]) -> Result<(), usize> {
@@ -160,34 +137,32 @@ impl MappedFile {
         }
         Ok(())
     }
-
-    /// After the mapping was hit: how much of `[at, at + len)` the file has.
-    #[cold]
-    fn check_still_there(&self, at: u64, len: usize) -> Result<(), usize> {
-        let now = self.file.metadata().map_or(0, |file| file.len());
-        match usize::try_from(now.saturating_sub(at)).unwrap_or(usize::MAX) {
-            good if good < len => Err(good),
-            _ => Ok(()),
-        }
-    }
 }
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe by nature")]
-fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: the map is only ever copied from (`copy_data`); a file that
+fn map(file: &File, len: u64) -> io::Result<Mmap> {
+    let mut options = MmapOptions::new();
+    // Said, as a block device has no length to ask for.
+    options.len(usize::try_from(len).map_err(io::Error::other)?);
+    // SAFETY: the map is only ever copied from (`copy_mapped`); a file that
     // becomes shorter is caught by `Guard`, one that is written to meanwhile
     // gives torn bytes, which every layer above takes for hostile anyway.
-    unsafe { Mmap::map(file) }
+    unsafe { options.map(file) }
 }
 
+/// Lets go of resident pages. They are kept if the kernel refuses.
 #[expect(
     unsafe_code,
     reason = "dropping pages is unsafe where memory is private"
 )]
-fn drop_pages(memory: &Mmap) -> io::Result<()> {
+fn drop_pages(memory: &Mmap, outgoing: Outgoing) {
+    let len = outgoing
+        .len
+        .min(memory.len().saturating_sub(outgoing.start));
     // SAFETY: the mapping is a shared one of a file and never written: its
     // pages come back with the same contents.
-    unsafe { memory.unchecked_advise(UncheckedAdvice::DontNeed) }
+    let _ =
+        unsafe { memory.unchecked_advise_range(UncheckedAdvice::DontNeed, outgoing.start, len) };
 }
 
 #[cfg(test)]
@@ -195,29 +170,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_beyond_the_budget_are_the_same() {
+    fn lost_pages_are_not_zeros() {
         let file = tempfile::tempfile().unwrap();
-        let windows = (BUDGET >> WINDOW_SHIFT) + 16;
-        let len = windows << WINDOW_SHIFT;
-        for window in 0..windows {
-            let at = window << WINDOW_SHIFT;
-            file.write_all_at(&window.to_le_bytes(), at + 0xfffc)
-                .unwrap_or_default();
+        file.write_all_at(&[7; 0x4000], 0).unwrap();
+        let mapped = MappedFile::new(file.try_clone().unwrap(), 0x4000).unwrap();
+        file.set_len(0x1000).unwrap();
+        let mut buf = [9; 8];
+        assert_eq!(mapped.copy(0xffc, &mut buf), Err(4));
+        assert_eq!(buf, [7, 7, 7, 7, 9, 9, 9, 9]);
+        // The file has the page again, the mapping has not.
+        file.write_all_at(&[5; 0x4000], 0).unwrap();
+        mapped.copy(0xffc, &mut buf).unwrap();
+        assert_eq!(buf, [5; 8]);
+        mapped.copy(0x1000, &mut buf).unwrap();
+        assert_eq!(buf, [5; 8]);
+    }
+
+    #[test]
+    fn the_length_is_the_one_given() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(0x4000).unwrap();
+        assert_eq!(MappedFile::new(file, 0x3000).unwrap().len(), 0x3000);
+    }
+
+    #[test]
+    fn reads_are_the_same_whichever_way_they_go() {
+        const STEP: u64 = 1 << 19;
+        let file = tempfile::tempfile().unwrap();
+        let steps = 256;
+        for step in 0..steps {
+            let word = u64::to_le_bytes(step);
+            file.write_all_at(&word, step * STEP + 0xffc).unwrap();
         }
+        let len = steps * STEP;
         file.set_len(len).unwrap();
         let mapped = MappedFile::new(file, len).unwrap();
-        for window in (0..windows - 1).rev() {
-            let mut buf = [0; 8];
-            mapped
-                .copy((window << WINDOW_SHIFT) + 0xfffc, &mut buf)
-                .unwrap();
-            assert_eq!(u64::from_le_bytes(buf), window);
+        for round in 0..40 {
+            for step in 0..steps {
+                let mut buf = [0; 8];
+                mapped.copy(step * STEP + 0xffc, &mut buf).unwrap();
+                assert_eq!(u64::from_le_bytes(buf), step, "round {round}");
+            }
         }
-        assert_eq!(mapped.left.get(), 0);
-        mapped.release();
-        let mut buf = [0; 8];
-        mapped.copy(0xfffc, &mut buf).unwrap();
-        assert_eq!(buf, [0; 8]);
-        assert_ne!(mapped.left.get(), 0);
     }
 }

@@ -179,10 +179,6 @@ pub trait PhysicalMemory: Memory<Gpa> {
 
     /// How many bytes of RAM the image stands for, holes included.
     fn size(&self) -> u64;
-
-    /// Gives back the host memory that reads have made resident. A hint, for
-    /// whoever touches much of the memory and does not come back to it.
-    fn release(&self) {}
 }
 
 impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
@@ -193,10 +189,6 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
     fn size(&self) -> u64 {
         (**self).size()
     }
-
-    fn release(&self) {
-        (**self).release();
-    }
 }
 
 impl<M: PhysicalMemory + ?Sized> PhysicalMemory for std::rc::Rc<M> {
@@ -206,10 +198,6 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for std::rc::Rc<M> {
 
     fn size(&self) -> u64 {
         (**self).size()
-    }
-
-    fn release(&self) {
-        (**self).release();
     }
 }
 

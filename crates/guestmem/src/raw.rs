@@ -197,10 +197,6 @@ impl PhysicalMemory for RawImage {
             .map(|region| region.len)
             .sum()
     }
-
-    fn release(&self) {
-        self.file.release();
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, compiler_fence};
 
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
@@ -71,6 +71,8 @@ impl Guard {
 
     /// Whether a page of this mapping was ever replaced by zeros.
     pub(crate) fn hit(&self) -> bool {
+        // The handler runs inside a copy: that must not move behind the look.
+        compiler_fence(Ordering::SeqCst);
         MAPPINGS
             .get(self.slot)
             .is_some_and(|slot| slot.hit.load(Ordering::Acquire))

@@ -102,6 +102,8 @@ fn member_offset(btf: &Btf, record: &str, member: &str) -> Option<u64> {
 fn search(space: &AddressSpace<Physical>, stext: Kva) -> Option<(Kva, Vec<u8>)> {
     let finder = memchr::memmem::Finder::new(&HEADER);
     let mut buf = vec![0; STEP];
+    // What looks like a header must not cost a section's reading each time.
+    let mut left = IMAGE_SPAN;
     for mapping in space.mappings(stext, IMAGE_SPAN) {
         let Mapping::Run { va, len, .. } = mapping else {
             continue;
@@ -115,7 +117,7 @@ fn search(space: &AddressSpace<Physical>, stext: Kva) -> Option<(Kva, Vec<u8>)> 
             if space.read(at, part).is_ok() {
                 for hit in finder.find_iter(part) {
                     let start = at.checked_add(hit as u64)?;
-                    if let Some(bytes) = section_at(space, start) {
+                    if let Some(bytes) = section_at(space, start, &mut left) {
                         return Some((start, bytes));
                     }
                 }
@@ -126,8 +128,9 @@ fn search(space: &AddressSpace<Physical>, stext: Kva) -> Option<(Kva, Vec<u8>)> 
     None
 }
 
-/// The BTF at `start`, if its header makes sense.
-fn section_at(space: &AddressSpace<Physical>, start: Kva) -> Option<Vec<u8>> {
+/// The BTF at `start`, if its header makes sense and it has no more than
+/// `left` bytes, which are then spent.
+fn section_at(space: &AddressSpace<Physical>, start: Kva, left: &mut u64) -> Option<Vec<u8>> {
     let header: [u8; 24] = space.load(start).ok()?;
     let word = |at: usize| {
         let bytes = header.get(at..)?.first_chunk()?;
@@ -139,6 +142,7 @@ fn section_at(space: &AddressSpace<Physical>, start: Kva) -> Option<Vec<u8>> {
     if type_off != 0 || str_off != type_len || len > LARGEST || type_len < 1 << 20 {
         return None;
     }
+    *left = left.checked_sub(len)?;
     let read = space.read_up_to(start, len);
     read.fault.is_none().then_some(read.bytes)
 }

@@ -20,6 +20,10 @@ const UTS_RELEASE: u64 = 2 * UTS_STRING as u64;
 /// Bytes of one string of `struct new_utsname`.
 const UTS_STRING: usize = 65;
 
+/// The bits of x86-64's CR3 that are the root table's address. The others are
+/// flags and the number of the address space (PCID).
+const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
 /// One VMCOREINFO of the image and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -114,7 +118,11 @@ pub(crate) fn prove(
     root: Option<Gpa>,
 ) -> Result<Proof, Refusal> {
     let (arch, phys_base, noted_root, formats) = tables(note)?;
-    let root = root.unwrap_or(noted_root);
+    let root = match (root, arch) {
+        (Some(cr3), Arch::X86_64) => Gpa::new(cr3.get() & CR3_ADDRESS),
+        (Some(root), Arch::Arm64) => root,
+        (None, _) => noted_root,
+    };
     let mut refusal = Refusal::UnknownArch;
     for format in formats {
         let space = AddressSpace::new(Rc::clone(physical), root, format);
@@ -163,7 +171,8 @@ fn tables(note: &Vmcoreinfo) -> Result<Tables, Refusal> {
         // A kernel built for 52 bits runs with fewer where the CPU has fewer:
         // T1SZ says what is in force, though with 64 KiB pages the root table
         // stays the one for 52 bits.
-        let in_force = note.number("TCR_EL1_T1SZ").map(|t1sz| 64 - t1sz);
+        let in_force = note.number("TCR_EL1_T1SZ");
+        let in_force = in_force.and_then(|t1sz| 64i64.checked_sub(t1sz));
         let mut sizes: Vec<i64> = in_force.into_iter().chain([built, 48]).collect();
         if page_size == 0x1_0000 {
             sizes.swap(0, 1);

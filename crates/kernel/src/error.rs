@@ -62,6 +62,12 @@ pub enum Error {
         /// Whether the table has data symbols at all.
         all: bool,
     },
+    /// The kernel does not say which CPUs it may have.
+    #[error("which CPUs Linux {release} may have is not known")]
+    NoPerCpu {
+        /// The kernel.
+        release: String,
+    },
     /// The kernel has no BTF in memory.
     #[error("Linux {release} has no BTF in its memory")]
     NoBtf {

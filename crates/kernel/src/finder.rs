@@ -1,10 +1,11 @@
 //! The search for a kernel, step by step.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::fmt;
 use std::rc::Rc;
 
-use guestmem::{Address, Gpa, Kva, Memory, MemoryExt, RawImage};
+use guestmem::{Address, Cause, Fault, Gpa, Kva, Memory, MemoryExt, RawImage, Span};
 use pagewalk::{AddressSpace, Mapping};
 
 use crate::btf_section;
@@ -46,8 +47,9 @@ impl<'f> Finder<'f> {
 
     /// Takes the VMCOREINFO (either copy) at `gpa` and searches for no other.
     ///
-    /// In a raw image with a hole below 4 GiB whose regions were not given,
-    /// `gpa` is the offset in the file.
+    /// Of several layouts it is an address in the first that has one there, so
+    /// that both what a search of the first layout found and what is true in
+    /// the right one can be given.
     #[must_use]
     pub fn vmcoreinfo(mut self, gpa: Gpa) -> Self {
         self.vmcoreinfo = Some(gpa);
@@ -104,11 +106,11 @@ impl<'f> Finder<'f> {
             .iter()
             .map(|image| Rc::new(image.clone()) as Physical)
             .collect();
-        let mut kernel = self.find(&layouts)?;
-        let searched = images.first().map(RawImage::regions);
+        let (mut kernel, searched) = self.find_and_tell(&layouts)?;
+        let searched = images.get(searched).map(RawImage::regions);
         let chosen = images.get(kernel.layout()).map(RawImage::regions);
         if let (Some(searched), Some(chosen)) = (searched, chosen) {
-            // They were found under the first layout.
+            // They were found under another layout.
             for candidate in &mut kernel.candidates {
                 let offset = searched.offset_of(candidate.gpa);
                 if let Some(gpa) = offset.and_then(|offset| chosen.gpa_of(offset)) {
@@ -127,11 +129,24 @@ impl<'f> Finder<'f> {
     ///
     /// If there is no kernel or more than one, or if its symbols or BTF
     /// cannot be read and were not given.
-    pub fn find(mut self, layouts: &[Physical]) -> Result<Kernel, Error> {
-        let notes = self.notes(layouts)?;
+    pub fn find(self, layouts: &[Physical]) -> Result<Kernel, Error> {
+        self.find_and_tell(layouts).map(|(kernel, _)| kernel)
+    }
+
+    /// The kernel, and the layout under which its candidates were found.
+    fn find_and_tell(mut self, layouts: &[Physical]) -> Result<(Kernel, usize), Error> {
+        let (searched, places) = self.places(layouts)?;
         let mut candidates = Vec::new();
-        let mut proofs: Vec<(Proof, usize, Vmcoreinfo)> = Vec::new();
-        for (gpa, copy, note) in notes {
+        let mut first: Option<(Proof, usize, Vmcoreinfo)> = None;
+        let mut several = false;
+        for gpa in places {
+            // One at a time: a hostile image can have one in every page.
+            let loaded = layouts
+                .get(searched)
+                .and_then(|physical| Vmcoreinfo::load(physical.as_ref(), gpa));
+            let Some((copy, note)) = loaded else {
+                continue;
+            };
             let (verdict, proof) = self.prove(layouts, &note);
             candidates.push(Candidate {
                 gpa,
@@ -140,51 +155,43 @@ impl<'f> Finder<'f> {
                 verdict,
             });
             if let Some((proof, layout)) = proof {
-                let root = proof.space.root();
-                if proofs.iter().all(|(known, ..)| known.space.root() != root) {
-                    proofs.push((proof, layout, note));
+                match &first {
+                    Some((known, ..)) => several |= known.space.root() != proof.space.root(),
+                    None => first = Some((proof, layout, note)),
                 }
             }
         }
-        if proofs.len() > 1 {
-            return Err(Error::Several { candidates });
-        }
-        match proofs.pop() {
-            Some((proof, layout, note)) => self.describe(proof, layout, note, candidates),
+        match first {
+            _ if candidates.is_empty() => {
+                let bytes = layouts.first().map_or(0, |physical| physical.size());
+                Err(Error::NoVmcoreinfo { bytes })
+            }
+            _ if several => Err(Error::Several { candidates }),
+            Some((proof, layout, note)) => {
+                let kernel = self.describe(proof, layout, note, candidates)?;
+                Ok((kernel, searched))
+            }
             None => Err(Error::NothingProved { candidates }),
         }
     }
 
-    /// The VMCOREINFO copies to consider.
-    fn notes(
-        &mut self,
-        layouts: &[Physical],
-    ) -> Result<Vec<(Gpa, vmcoreinfo::Copy, Vmcoreinfo)>, Error> {
+    /// Where to consider a VMCOREINFO, and under which of the layouts.
+    fn places(&mut self, layouts: &[Physical]) -> Result<(usize, Vec<Gpa>), Error> {
+        if let Some(gpa) = self.vmcoreinfo {
+            let is_there = |physical: &Physical| Vmcoreinfo::load(physical.as_ref(), gpa).is_some();
+            let layout = layouts.iter().position(is_there);
+            return Ok((layout.ok_or(Error::NotVmcoreinfo { gpa })?, vec![gpa]));
+        }
         let Some(physical) = layouts.first() else {
             return Err(Error::NoVmcoreinfo { bytes: 0 });
         };
-        if let Some(gpa) = self.vmcoreinfo {
-            let (copy, note) =
-                Vmcoreinfo::load(physical.as_ref(), gpa).ok_or(Error::NotVmcoreinfo { gpa })?;
-            return Ok(vec![(gpa, copy, note)]);
-        }
         let bytes = physical.size();
         let found = vmcoreinfo::search(physical.as_ref(), &mut |passed| {
             if let Some(progress) = &mut self.progress {
                 progress(passed, bytes);
             }
         });
-        let notes: Vec<_> = found
-            .into_iter()
-            .filter_map(|gpa| {
-                let (copy, note) = Vmcoreinfo::load(physical.as_ref(), gpa)?;
-                Some((gpa, copy, note))
-            })
-            .collect();
-        if notes.is_empty() {
-            return Err(Error::NoVmcoreinfo { bytes });
-        }
-        Ok(notes)
+        Ok((0, found))
     }
 
     /// Proves `note` under the layouts. Where several stand the proof, the one
@@ -281,7 +288,38 @@ fn uts_version(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> Option<Stri
         .symbol("init_uts_ns")?
         .checked_add(note.offset("uts_namespace.name")?)?;
     let text = space.read_cstr(names.checked_add(UTS_VERSION)?, 65).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+    Some(String::from_utf8_lossy(&text).replace(char::is_control, "\u{fffd}"))
+}
+
+/// Physical memory that gives no more than so many bytes.
+///
+/// Tables that repeat themselves, corrupt ones and those of KASAN's shadow,
+/// describe more than anyone can walk. Without repetition tables are no larger
+/// than the data that the image has.
+struct Rationed<'p> {
+    physical: &'p Physical,
+    left: Cell<u64>,
+}
+
+impl Memory<Gpa> for Rationed<'_> {
+    fn read(&self, addr: Gpa, buf: &mut [u8]) -> Result<(), Fault<Gpa>> {
+        match self.left.get().checked_sub(buf.len() as u64) {
+            Some(left) => self.left.set(left),
+            None => return Err(Fault::new(addr, Cause::Unbacked { gpa: addr })),
+        }
+        self.physical.read(addr, buf)
+    }
+}
+
+/// Bytes of the image that are more than holes.
+fn data_size(physical: &Physical) -> u64 {
+    let mut size = 0u64;
+    let mut from = Some(Gpa::at(0));
+    while let Some(Span { start, len }) = from.and_then(|from| physical.next_data(from)) {
+        size = size.saturating_add(len);
+        from = start.checked_add(len);
+    }
+    size
 }
 
 /// How finely a mapped run is compared with the image.
@@ -301,14 +339,25 @@ fn holdings(space: &AddressSpace<Physical>, note: &Vmcoreinfo) -> (u64, u64) {
         .number("VMALLOC_START")
         .map_or(u64::MAX, i64::cast_unsigned);
     let len = end.saturating_sub(upper_half.get());
+    let rationed = Rationed {
+        physical: space.physical(),
+        left: Cell::new(data_size(space.physical())),
+    };
+    let rationed = AddressSpace::new(rationed, space.root(), space.format());
+    // What is mapped beyond that, is mapped more than once.
+    let mut left = space.physical().size().saturating_mul(4);
     let (mut held, mut missing) = (0, 0);
-    for mapping in space.mappings(upper_half, len) {
+    for mapping in rationed.mappings(upper_half, len) {
         let Mapping::Run { gpa, len, .. } = mapping else {
             continue;
         };
         let mut done = 0;
         while done < len {
             let step = BACKING_STEP.min(len - done);
+            let Some(rest) = left.checked_sub(step) else {
+                return (held, missing);
+            };
+            left = rest;
             let backed = gpa
                 .checked_add(done)
                 .is_some_and(|at| space.physical().read(at, &mut [0]).is_ok());

@@ -136,6 +136,22 @@ impl Kernel {
         self.per_cpu.as_ref()
     }
 
+    /// The possible CPUs, for a caller that cannot do without.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`require`](Self::require), for the symbol that is missing.
+    pub fn require_per_cpu(&self) -> Result<&PerCpu, Error> {
+        if let Some(per_cpu) = &self.per_cpu {
+            return Ok(per_cpu);
+        }
+        for name in PerCpu::SYMBOLS {
+            self.require(name)?;
+        }
+        let release = self.release().to_owned();
+        Err(Error::NoPerCpu { release })
+    }
+
     /// The page tables, for walks over ranges.
     #[must_use]
     pub fn space(&self) -> &AddressSpace<Physical> {
@@ -146,10 +162,16 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSymbol`].
+    /// [`Error::NoSymbol`], or why there are no symbols at all.
     pub fn require(&self, name: &'static str) -> Result<Kva, Error> {
         let [address] = self.symbols.lookup([name]);
         address.ok_or_else(|| {
+            if let Some(source) = &self.kallsyms_error
+                && self.symbols.given().is_none()
+            {
+                let source = source.clone();
+                return Error::Kallsyms { source };
+            }
             // `__per_cpu_offset` is data that every SMP kernel has.
             let [data] = self.symbols.lookup(["__per_cpu_offset"]);
             Error::NoSymbol {

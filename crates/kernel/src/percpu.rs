@@ -16,10 +16,13 @@ pub struct PerCpu {
 }
 
 impl PerCpu {
+    /// The symbols that tell them.
+    pub(crate) const SYMBOLS: [&str; 3] = ["__per_cpu_offset", "__cpu_possible_mask", "nr_cpu_ids"];
+
     /// Reads `__cpu_possible_mask` and `__per_cpu_offset`; `None` if the
     /// kernel has no symbols for them.
     pub(crate) fn load(memory: &dyn Memory<Kva>, symbols: &Symbols) -> Result<Option<Self>, Error> {
-        let found = symbols.lookup(["__per_cpu_offset", "__cpu_possible_mask", "nr_cpu_ids"]);
+        let found = symbols.lookup(Self::SYMBOLS);
         let [Some(offsets), Some(mask), Some(count)] = found else {
             return Ok(None);
         };
@@ -44,6 +47,12 @@ impl PerCpu {
     /// The numbers of the possible CPUs, ascending.
     pub fn cpus(&self) -> impl Iterator<Item = u32> + '_ {
         self.offsets.iter().map(|&(cpu, _)| cpu)
+    }
+
+    /// Bytes that `each` bytes on every possible CPU are.
+    #[must_use]
+    pub fn size_of(&self, each: u64) -> u64 {
+        each.saturating_mul(self.offsets.len() as u64)
     }
 
     /// Where each possible CPU has the object that the `__percpu` pointer

@@ -18,6 +18,9 @@ const LONGEST_TEXT: u64 = 0x1_0000;
 /// The first bytes of the text.
 const TEXT_START: &[u8] = b"OSRELEASE=";
 
+/// Bytes of the longest release (`__NEW_UTS_LEN`).
+const LONGEST_RELEASE: usize = 64;
+
 /// `n_namesz` of the note: the length of `VMCOREINFO` with its NUL.
 const NOTE_NAME: &[u8; 11] = b"VMCOREINFO\0";
 
@@ -51,10 +54,13 @@ pub struct Vmcoreinfo {
 impl Vmcoreinfo {
     /// Takes the lines out of a text. Anything after a NUL is not part of it.
     ///
-    /// `None` if it does not begin as every VMCOREINFO does.
+    /// `None` if it does not begin as every VMCOREINFO does, with a release
+    /// that `uname -r` could print.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        if !text.starts_with(TEXT_START) {
+        let rest = text.strip_prefix(TEXT_START)?;
+        let release = rest.split(|&byte| byte == b'\n' || byte == 0).next()?;
+        if release.len() > LONGEST_RELEASE || !release.iter().all(u8::is_ascii_graphic) {
             return None;
         }
         let text = text.split(|&byte| byte == 0).next()?;
@@ -74,7 +80,14 @@ impl Vmcoreinfo {
             Copy::Data => (Copy::Data, gpa),
             Copy::Note => (Copy::Note, gpa.checked_add(NOTE_HEADER)?),
         };
-        let text = physical.read_up_to(start, LONGEST_TEXT).bytes;
+        // One page of that kernel, which its third line says the size of.
+        let text = physical.read_up_to(start, SMALLEST_PAGE).bytes;
+        let note = Self::parse(&text)?;
+        let page_size = note.page_size().unwrap_or(SMALLEST_PAGE).min(LONGEST_TEXT);
+        if text.contains(&0) || page_size <= SMALLEST_PAGE {
+            return Some((copy, note));
+        }
+        let text = physical.read_up_to(start, page_size).bytes;
         Some((copy, Self::parse(&text)?))
     }
 
@@ -163,8 +176,7 @@ fn copy_in(page: &[u8]) -> Option<Copy> {
     (u32::from_le_bytes(*namesz) == 11 && name.starts_with(NOTE_NAME)).then_some(Copy::Note)
 }
 
-/// How much is searched before what that made resident is given back, and
-/// before progress is reported.
+/// How much is searched between two reports of progress.
 const STRETCH: u64 = 32 << 20;
 
 /// The page starts at which a VMCOREINFO begins, ascending.
@@ -177,18 +189,17 @@ pub(crate) fn search(physical: &dyn PhysicalMemory, progress: &mut dyn FnMut(u64
     let mut from = Gpa::at(0);
     while let Some(Span { start, len }) = physical.next_data(from) {
         let end = start.get().saturating_add(len);
-        let mut page = start.get().next_multiple_of(SMALLEST_PAGE);
-        while page < end {
-            let head = physical.load::<HEAD>(Gpa::new(page));
+        let mut page = start.get().checked_next_multiple_of(SMALLEST_PAGE);
+        while let Some(here) = page.filter(|&here| here < end) {
+            let head = physical.load::<HEAD>(Gpa::new(here));
             if head.is_ok_and(|head| copy_in(&head).is_some()) {
-                found.push(Gpa::new(page));
+                found.push(Gpa::new(here));
             }
-            page = page.saturating_add(SMALLEST_PAGE);
+            page = here.checked_add(SMALLEST_PAGE);
             searched += SMALLEST_PAGE;
             if searched >= STRETCH {
                 searched = 0;
-                physical.release();
-                progress(page);
+                progress(here);
             }
         }
         match start.checked_add(len) {
@@ -196,7 +207,6 @@ pub(crate) fn search(physical: &dyn PhysicalMemory, progress: &mut dyn FnMut(u64
             None => break,
         }
     }
-    physical.release();
     found
 }
 
@@ -235,6 +245,34 @@ mod tests {
         assert_eq!(info.offset("uts_namespace.name"), Some(0));
         assert_eq!(info.slide(), Some(0x1900_0000));
         assert_eq!(Vmcoreinfo::parse(b"PAGESIZE=4096\n"), None);
+        let with_release =
+            |release: &str| Vmcoreinfo::parse(format!("OSRELEASE={release}").as_bytes());
+        assert!(with_release(&"6".repeat(64)).is_some());
+        assert_eq!(with_release(&"6".repeat(65)), None);
+        assert_eq!(with_release("6.1\x1b[2J"), None);
+    }
+
+    #[test]
+    fn a_text_has_one_page() {
+        let check = |page_size: u64, line_is_there| {
+            let mut text = format!("OSRELEASE=6\nPAGESIZE={page_size}\nFILL=");
+            text.push_str(&"x".repeat(0x1800));
+            text.push_str("\nLAST=1\n");
+            let ram = Fake::new().with(Gpa::at(0), text.as_bytes());
+            let (_, note) = Vmcoreinfo::load(&ram, Gpa::at(0)).unwrap();
+            assert_eq!(note.text("LAST").is_some(), line_is_there, "{page_size:#x}");
+        };
+        check(0x1000, false);
+        check(0x4000, true);
+        check(u64::MAX, true);
+    }
+
+    #[test]
+    fn memory_may_end_where_addresses_do() {
+        let ram = Fake::new().with(Gpa::at(u64::MAX - 0x10), &[1; 8]);
+        assert_eq!(search(&ram, &mut |_| {}), []);
+        let ram = Fake::new().with(Gpa::at(u64::MAX - 0xfff), &[1; 0xfff]);
+        assert_eq!(search(&ram, &mut |_| {}), []);
     }
 
     #[test]

@@ -83,6 +83,116 @@ fn two_kernels_are_two_until_one_is_chosen() {
 }
 
 #[test]
+fn a_vmcoreinfo_is_given_by_its_address_in_any_layout() {
+    let true_one = machine(Fake::new(), 0x800_0000, "6.1.0").finish(Encoding::BaseRelative);
+    let mut moved = Fake::new();
+    let mut from = Gpa::at(0);
+    while let Some(run) = true_one.next_data(from) {
+        let bytes = true_one.read_up_to(run.start, run.len).bytes;
+        moved.write(Gpa::new(run.start.get() - 0x400_0000), &bytes);
+        from = on(run.start, run.len);
+    }
+    let layouts = [moved, true_one].map(|ram| Rc::new(ram) as Physical);
+    for gpa in [0x400_5000, 0x800_5000] {
+        let finder = Finder::new().vmcoreinfo(Gpa::at(gpa));
+        assert_eq!(finder.find(&layouts).unwrap().layout(), 1, "{gpa:#x}");
+    }
+    let nowhere = Finder::new().vmcoreinfo(Gpa::at(0x800_6000));
+    assert_eq!(
+        nowhere.find(&layouts).unwrap_err().to_string(),
+        "no VMCOREINFO at physical 0x8006000"
+    );
+}
+
+#[test]
+fn a_root_table_is_given_as_cr3_has_it() {
+    let root = find(simple()).unwrap().root();
+    for flags in [0, 0x18, 0xfff, 1 << 63] {
+        let given = Finder::new().root(Gpa::new(root.get() | flags));
+        let kernel = given.find(&[Rc::new(simple()) as Physical]).unwrap();
+        assert_eq!(kernel.root(), root, "{flags:#x}");
+    }
+}
+
+#[test]
+fn absurd_numbers_of_another_architecture_are_refused() {
+    for t1sz in [i64::MIN, -1, 0, 64, i64::MAX] {
+        let note = format!(
+            "OSRELEASE=6.1.0\nPAGESIZE=4096\nSYMBOL(swapper_pg_dir)=1\n\
+             NUMBER(kimage_voffset)=0xffff800040000000\nNUMBER(VA_BITS)=48\n\
+             NUMBER(TCR_EL1_T1SZ)={t1sz}\n"
+        );
+        let error = find(Fake::new().with(Gpa::at(0), note.as_bytes())).unwrap_err();
+        assert!(matches!(error, Error::NothingProved { .. }), "{error}");
+    }
+}
+
+/// Root tables that map the same memory over and over, as a corrupt image has
+/// them, cost no more than those of a sound one.
+#[test]
+fn layouts_are_compared_in_spite_of_endless_tables() {
+    const ROOT: u64 = 0x10_0000;
+    // A table of tables that is its own child, and one full of large pages.
+    for slots in [0..512u64, 0..0] {
+        let mut ram = simple();
+        let pages = ram.clone();
+        for slot in 256..510 {
+            let at = Gpa::new(ROOT + slot * 8);
+            if pages.load_u64(at) == Ok(0) {
+                ram.write_u64(at, 0x200_0000 | 3);
+            }
+        }
+        for slot in slots.clone() {
+            ram.write_u64(Gpa::new(0x200_0000 + slot * 8), 0x200_0000 | 3);
+        }
+        if slots.is_empty() {
+            for slot in 0..512 {
+                ram.write_u64(Gpa::new(0x200_0000 + slot * 8), 0x200_1000 | 3);
+                ram.write_u64(Gpa::new(0x200_1000 + slot * 8), 0x83);
+            }
+        }
+        let layouts = [ram.clone(), ram].map(|ram| Rc::new(ram) as Physical);
+        assert_eq!(Finder::new().find(&layouts).unwrap().layout(), 0);
+    }
+}
+
+#[test]
+fn symbols_that_are_needed_are_missed_for_the_right_reason() {
+    let btf = Builder::new().finish();
+    let mut torn = machine(Fake::new(), 0, "6.1.0");
+    torn.line("SYMBOL(kallsyms_names)=ffffffff90000000");
+    let ram = Rc::new(torn.finish(Encoding::Absolute)) as Physical;
+    let kernel = Finder::new().btf(btf).find(&[ram]).unwrap();
+    let error = kernel.require("map_idr").unwrap_err();
+    assert!(matches!(error, Error::Kallsyms { .. }), "{error}");
+
+    let mut bare = Machine::new(Fake::new(), Gpa::at(0), 5, "6.1.0");
+    bare.btf(&Builder::new().finish());
+    for name in ["__per_cpu_offset", "__cpu_possible_mask"] {
+        bare.symbol(name, Kva::at(0xffff_ffff_8300_0000));
+    }
+    let kernel = find(bare.finish(Encoding::Absolute)).unwrap();
+    assert_eq!(
+        kernel.require_per_cpu().unwrap_err().to_string(),
+        "Linux 6.1.0 has no symbol nr_cpu_ids in its memory"
+    );
+}
+
+/// Whatever looks like the start of BTF is not read to its claimed end each
+/// time, which would be tens of gigabytes here.
+#[test]
+fn memory_full_of_headers_is_searched_once() {
+    let mut header = b"\x9f\xeb\x01\0\x18\0\0\0".to_vec();
+    for word in [0, 32 << 20, 32 << 20, 32 << 20] {
+        header.extend(u32::to_le_bytes(word));
+    }
+    let mut full = Machine::new(Fake::new(), Gpa::at(0), 5, "6.1.0");
+    full.place(Kva::at(0xffff_ffff_8700_0000), &header.repeat(80_000));
+    let error = find(full.finish(Encoding::PlaceRelative)).unwrap_err();
+    assert!(matches!(error, Error::NoBtf { .. }), "{error}");
+}
+
+#[test]
 fn each_missing_part_is_named() {
     let check = |ram: Fake<Gpa>, expected: &str| {
         let error = find(ram).unwrap_err().to_string();

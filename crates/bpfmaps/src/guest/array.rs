@@ -30,6 +30,7 @@ pub(super) struct Array<'m> {
     values: Kva,
     count: u32,
     value_size: u32,
+    per_cpu: Option<&'m PerCpu>,
 }
 
 impl ArrayLayout {
@@ -42,19 +43,21 @@ impl ArrayLayout {
         })
     }
 
-    /// The array `map` at `at`, no longer than `memory_size` can hold.
+    /// The array `map` at `at`, no longer than `memory_size` can hold;
+    /// `per_cpu` for arrays whose values are.
     pub(super) fn array<'m>(
         &self,
         memory: &'m dyn Memory<Kva>,
         map: &MapInfo,
         at: Kva,
+        per_cpu: Option<&'m PerCpu>,
         memory_size: u64,
         walker: &mut Walker<'_, '_>,
     ) -> Result<Array<'m>, Error> {
-        let (values, each) = if map.map_type.is_per_cpu() {
-            (&self.pptrs, POINTER)
-        } else {
-            (&self.value, stride(map.value_size))
+        let expected = stride(map.value_size);
+        let (values, each) = match per_cpu {
+            Some(per_cpu) => (&self.pptrs, POINTER + per_cpu.size_of(expected)),
+            None => (&self.value, expected),
         };
         let elem_size = at
             .checked_add(self.elem_size.offset)
@@ -64,7 +67,6 @@ impl ArrayLayout {
                 what: "bpf_array.elem_size",
                 source,
             })?;
-        let expected = stride(map.value_size);
         if u64::from(elem_size) != expected {
             walker.walk.gap(
                 at,
@@ -77,12 +79,22 @@ impl ArrayLayout {
         }
         let mut count = map.max_entries;
         let most = memory_size / each.max(1);
-        if u64::from(count) > most {
+        if map.value_size == 0 {
+            walker.walk.gap(
+                at,
+                Reason::Contradiction {
+                    what: "bpf_map.value_size of an array",
+                    expected: elem_size.max(1).into(),
+                    found: 0,
+                },
+            );
+            count = 0;
+        } else if u64::from(count) > most {
             walker.walk.gap(
                 at,
                 Reason::Absurd {
                     what: "size of an array",
-                    value: u64::from(count) * each,
+                    value: u64::from(count).saturating_mul(each),
                 },
             );
             count = u32::try_from(most).unwrap_or(u32::MAX);
@@ -92,6 +104,7 @@ impl ArrayLayout {
             values: at.checked_add(values.offset).unwrap_or(at),
             count,
             value_size: map.value_size,
+            per_cpu,
         })
     }
 }
@@ -106,8 +119,15 @@ fn stride(value_size: u32) -> u64 {
 const POINTER: u64 = 8;
 
 impl Array<'_> {
-    /// Visits every index and its value.
+    /// Visits every index and its value, or its values on each CPU.
     pub(super) fn walk(&self, walker: &mut Walker<'_, '_>) {
+        match self.per_cpu {
+            Some(per_cpu) => self.walk_per_cpu(per_cpu, walker),
+            None => self.walk_values(walker),
+        }
+    }
+
+    fn walk_values(&self, walker: &mut Walker<'_, '_>) {
         let value_size = usize::try_from(self.value_size).unwrap_or(usize::MAX);
         self.elements(
             stride(self.value_size),
@@ -131,8 +151,7 @@ impl Array<'_> {
         );
     }
 
-    /// Visits every index and its values on each CPU.
-    pub(super) fn walk_per_cpu(&self, per_cpu: &PerCpu, walker: &mut Walker<'_, '_>) {
+    fn walk_per_cpu(&self, per_cpu: &PerCpu, walker: &mut Walker<'_, '_>) {
         let mut gatherer = Gatherer::new(self.memory, per_cpu, self.value_size);
         self.elements(
             POINTER,

@@ -1,6 +1,6 @@
 //! `struct btf`, the kernel's hold on BTF that was loaded into it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use btf_layout::{Btf, Member};
@@ -15,8 +15,37 @@ use crate::Error;
 /// 16 MiB in 7.0).
 const LARGEST: u64 = 64 << 20;
 
+/// How many bytes of BTF are kept parsed.
+const KEPT: usize = 64 << 20;
+
 /// Bases of bases: a module's BTF has vmlinux's as its base, which has none.
 const DEEPEST: u32 = 4;
+
+/// Parsed BTF by the address of its `struct btf`.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    by_address: RefCell<FxHashMap<Kva, Rc<Btf>>>,
+    /// Bytes that were parsed for them.
+    bytes: Cell<usize>,
+}
+
+impl Parsed {
+    fn get(&self, at: Kva) -> Option<Rc<Btf>> {
+        self.by_address.borrow().get(&at).map(Rc::clone)
+    }
+
+    /// Keeps `btf`, and forgets all others where they would be too much.
+    fn keep(&self, at: Kva, btf: &Rc<Btf>, bytes: usize) {
+        let mut by_address = self.by_address.borrow_mut();
+        let mut total = self.bytes.get().saturating_add(bytes);
+        if total > KEPT {
+            by_address.clear();
+            total = bytes;
+        }
+        by_address.insert(at, Rc::clone(btf));
+        self.bytes.set(total);
+    }
+}
 
 /// Where the members of `struct btf` are.
 #[derive(Debug)]
@@ -50,12 +79,7 @@ impl BtfObjectLayout {
     }
 
     /// Parses the BTF at `at`, on its base, or takes it from `known`.
-    pub(super) fn load(
-        &self,
-        kernel: &Kernel,
-        at: Kva,
-        known: &RefCell<FxHashMap<Kva, Rc<Btf>>>,
-    ) -> Result<Rc<Btf>, Error> {
+    pub(super) fn load(&self, kernel: &Kernel, at: Kva, known: &Parsed) -> Result<Rc<Btf>, Error> {
         self.load_at_depth(kernel, at, known, 0)
     }
 
@@ -63,11 +87,11 @@ impl BtfObjectLayout {
         &self,
         kernel: &Kernel,
         at: Kva,
-        known: &RefCell<FxHashMap<Kva, Rc<Btf>>>,
+        known: &Parsed,
         depth: u32,
     ) -> Result<Rc<Btf>, Error> {
-        if let Some(btf) = known.borrow().get(&at) {
-            return Ok(Rc::clone(btf));
+        if let Some(btf) = known.get(at) {
+            return Ok(btf);
         }
         let unreadable = |what| move |source| Error::Unreadable { what, source };
         let object = Object::load(kernel, at, self.size).map_err(unreadable("struct btf"))?;
@@ -84,6 +108,7 @@ impl BtfObjectLayout {
             let what = "the data of a struct btf";
             return Err(Error::Unreadable { what, source });
         }
+        let bytes = read.bytes.len();
         let owner = match object.text(&self.name) {
             name if name.is_empty() => format!("BTF {id}"),
             name => format!("{name} (BTF {id})"),
@@ -96,7 +121,7 @@ impl BtfObjectLayout {
             Btf::parse_split(read.bytes, base, &origin)?
         };
         let btf = Rc::new(btf);
-        known.borrow_mut().insert(at, Rc::clone(&btf));
+        known.keep(at, &btf, bytes);
         Ok(btf)
     }
 }

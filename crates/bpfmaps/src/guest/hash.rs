@@ -19,17 +19,22 @@ const BLOCK: u64 = 64 << 10;
 /// Bytes of an element that are read before its hash is known to be right.
 const FIRST_READ: u64 = 64 << 10;
 
+/// Bytes of a per-CPU pointer.
+const POINTER: u64 = 8;
+
 /// Where the members of `struct bpf_htab` and its parts are.
 #[derive(Debug)]
 pub(super) struct HashLayout {
     table_size: u64,
     buckets: Member,
     n_buckets: Member,
+    elem_size: Member,
     bucket_size: u64,
     first: Member,
     next: Member,
     hash: Member,
     key: Member,
+    element_size: u64,
 }
 
 /// One hash map.
@@ -43,6 +48,11 @@ pub(super) struct Table<'m> {
     readable: u64,
     key_size: u64,
     value_size: u32,
+    per_cpu: Option<&'m PerCpu>,
+    /// `bpf_htab.elem_size`, and what the sizes of keys and values make of it.
+    elem_size: (u64, u64),
+    /// How many elements memory can hold.
+    most: u64,
 }
 
 impl HashLayout {
@@ -54,21 +64,24 @@ impl HashLayout {
         Ok(Self {
             table_size: table.size(),
             n_buckets: table.member("n_buckets")?,
+            elem_size: table.member("elem_size")?,
             bucket_size: bucket.size(),
             first: bucket.member("head.first")?,
             next: element.member("hash_node.next")?,
             hash: element.member("hash")?,
             key: element.member("key")?,
+            element_size: element.size(),
             buckets,
         })
     }
 
-    /// The table of `map` at `at`.
+    /// The table of `map` at `at`; `per_cpu` for tables whose values are.
     pub(super) fn table<'m>(
         &'m self,
         memory: &'m dyn Memory<Kva>,
         map: &MapInfo,
         at: Kva,
+        per_cpu: Option<&'m PerCpu>,
         memory_size: u64,
     ) -> Result<Table<'m>, Error> {
         let object = Object::load(memory, at, self.table_size).map_err(|source| {
@@ -76,6 +89,12 @@ impl HashLayout {
             Error::Unreadable { what, source }
         })?;
         let count = object.uint(&self.n_buckets);
+        let value_size = u64::from(map.value_size).next_multiple_of(8);
+        let (stored, elsewhere) = match per_cpu {
+            Some(per_cpu) => (POINTER, per_cpu.size_of(value_size)),
+            None => (value_size, 0),
+        };
+        let elem_size = self.element_size + u64::from(map.key_size).next_multiple_of(8) + stored;
         Ok(Table {
             layout: self,
             memory,
@@ -84,6 +103,9 @@ impl HashLayout {
             readable: count.min(memory_size / self.bucket_size.max(1)),
             key_size: map.key_size.into(),
             value_size: map.value_size,
+            per_cpu,
+            elem_size: (object.uint(&self.elem_size), elem_size),
+            most: memory_size / (elem_size + elsewhere).max(1),
         })
     }
 }
@@ -92,8 +114,8 @@ impl HashLayout {
 type Broken = (GapAt, Reason);
 
 impl Table<'_> {
-    /// Visits every element; `per_cpu` for tables whose values are.
-    pub(super) fn walk(&self, per_cpu: Option<&PerCpu>, walker: &mut Walker<'_, '_>) {
+    /// Visits every element.
+    pub(super) fn walk(&self, walker: &mut Walker<'_, '_>) {
         if !self.count.is_power_of_two() {
             walker.walk.gap(
                 GapAt::Map,
@@ -114,9 +136,21 @@ impl Table<'_> {
                 },
             );
         }
+        let (found, expected) = self.elem_size;
+        if found != expected {
+            walker.walk.gap(
+                GapAt::Map,
+                Reason::Contradiction {
+                    what: "bpf_htab.elem_size",
+                    expected,
+                    found,
+                },
+            );
+        }
+        let gatherer = |per_cpu| Gatherer::new(self.memory, per_cpu, self.value_size);
         let mut element = Element {
             buf: Vec::new(),
-            gatherer: per_cpu.map(|per_cpu| Gatherer::new(self.memory, per_cpu, self.value_size)),
+            gatherer: self.per_cpu.map(gatherer),
         };
         let bucket_size = self.layout.bucket_size.max(1);
         let per_block = (BLOCK / bucket_size).max(1);
@@ -163,16 +197,21 @@ impl Table<'_> {
         let mut next = pointer_in(head, &self.layout.first);
         // Brent's way to see a cycle: a milestone that moves on at each power
         // of two of the steps.
-        let (mut milestone, mut steps, mut limit) = (0, 0u64, 1u64);
+        let (mut milestone, mut steps, mut limit) = (None, 0u64, 1u64);
         while !is_nulls(next) {
-            if next == milestone {
+            if milestone == Some(next) {
                 let what = "the chain of a bucket";
                 walker.walk.gap(GapAt::Index(index), Reason::Cycle { what });
                 return ControlFlow::Continue(());
             }
             steps += 1;
             if steps == limit {
-                (milestone, steps, limit) = (next, 0, limit.saturating_mul(2));
+                (milestone, steps, limit) = (Some(next), 0, limit.saturating_mul(2));
+            }
+            if walker.walk.visited >= self.most {
+                let (what, value) = ("elements of a bpf_htab", walker.walk.visited);
+                walker.walk.gap(GapAt::Map, Reason::Absurd { what, value });
+                return ControlFlow::Break(());
             }
             match self.element(index, Kva::new(next), element, walker) {
                 Ok((after, flow)) => {
@@ -213,7 +252,7 @@ impl Table<'_> {
         let key_at = layout.key.offset;
         let value_at = key_at + self.key_size.next_multiple_of(8);
         let value_len = match gatherer {
-            Some(_) => 8,
+            Some(_) => POINTER,
             None => u64::from(self.value_size),
         };
         let len = value_at + value_len;

@@ -148,8 +148,9 @@ impl Descent<'_> {
             if offset != from.slot {
                 return contradict("xa_node.offset", from.slot, offset);
             }
-            if shift + chunk_shift != from.shift {
-                return contradict("xa_node.shift", from.shift - chunk_shift, shift);
+            let expected = from.shift.saturating_sub(chunk_shift);
+            if shift != expected {
+                return contradict("xa_node.shift", expected, shift);
             }
         } else if shift > 32 || shift % chunk_shift != 0 {
             return contradict("xa_node.shift", 0, shift);

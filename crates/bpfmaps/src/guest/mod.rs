@@ -14,19 +14,18 @@ mod map_object;
 mod object;
 mod per_cpu;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use btf_layout::Btf;
 use guestmem::{Address, Kva, Memory};
 use kernel::{Kernel, PerCpu};
-use rustc_hash::FxHashMap;
 
 use crate::accessor::Visitor;
 use crate::walk::Walker;
 use crate::{BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapType, Maps, Walk};
 use array::ArrayLayout;
-use btf_object::BtfObjectLayout;
+use btf_object::{BtfObjectLayout, Parsed};
 use footprint::Footprint;
 use hash::HashLayout;
 use map_object::MapLayout;
@@ -38,8 +37,7 @@ pub struct Guest {
     info: KernelInfo,
     map_idr: Kva,
     layouts: Layouts,
-    /// Parsed BTF by the address of its `struct btf`.
-    btfs: RefCell<FxHashMap<Kva, Rc<Btf>>>,
+    btfs: Parsed,
 }
 
 /// The layouts in this kernel, each taken from its BTF at the first use.
@@ -85,7 +83,7 @@ impl Guest {
             info,
             map_idr,
             layouts: Layouts::default(),
-            btfs: RefCell::default(),
+            btfs: Parsed::default(),
         })
     }
 
@@ -114,16 +112,12 @@ impl Guest {
             .ok()?
     }
 
-    /// Where the parts of per-CPU data are.
-    fn per_cpu(&self) -> Result<&PerCpu, Error> {
-        match self.kernel.per_cpu() {
-            Some(per_cpu) => Ok(per_cpu),
-            None => Err(self
-                .kernel
-                .require("__cpu_possible_mask")
-                .err()
-                .map_or(Error::Foreign { id: 0 }, Error::Kernel)),
+    /// Where the parts of per-CPU data are, for maps whose values are.
+    fn per_cpu(&self, map: &MapInfo) -> Result<Option<&PerCpu>, Error> {
+        if !map.map_type.is_per_cpu() {
+            return Ok(None);
         }
+        Ok(Some(self.kernel.require_per_cpu()?))
     }
 
     fn map_address(map: &MapInfo) -> Result<Kva, Error> {
@@ -190,23 +184,23 @@ impl BpfMapAccessor for Guest {
         let mut walker = Walker::new(visit);
         match map.map_type {
             MapType::HASH | MapType::LRU_HASH | MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH => {
-                let per_cpu = if map.map_type.is_per_cpu() {
-                    Some(self.per_cpu()?)
-                } else {
-                    None
-                };
+                let per_cpu = self.per_cpu(map)?;
                 once(&self.layouts.hash, || HashLayout::new(self.kernel.btf()))?
-                    .table(&self.kernel, map, at, self.memory_size())?
-                    .walk(per_cpu, &mut walker);
+                    .table(&self.kernel, map, at, per_cpu, self.memory_size())?
+                    .walk(&mut walker);
             }
             MapType::ARRAY | MapType::PERCPU_ARRAY => {
-                let layout = once(&self.layouts.array, || ArrayLayout::new(self.kernel.btf()))?;
-                let array = layout.array(&self.kernel, map, at, self.memory_size(), &mut walker)?;
-                if map.map_type.is_per_cpu() {
-                    array.walk_per_cpu(self.per_cpu()?, &mut walker);
-                } else {
-                    array.walk(&mut walker);
-                }
+                let per_cpu = self.per_cpu(map)?;
+                once(&self.layouts.array, || ArrayLayout::new(self.kernel.btf()))?
+                    .array(
+                        &self.kernel,
+                        map,
+                        at,
+                        per_cpu,
+                        self.memory_size(),
+                        &mut walker,
+                    )?
+                    .walk(&mut walker);
             }
             map_type => walker.unread_type(map_type),
         }

@@ -3,6 +3,9 @@
 use btf_layout::{Btf, Error, Member, Record, Type};
 use guestmem::{Fault, Kva, Memory, MemoryExt};
 
+/// No struct that is copied whole is larger in any kernel.
+const LARGEST: u64 = 64 << 10;
+
 /// The bytes of a struct and where they come from.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -10,9 +13,9 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Copies `size` bytes.
+    /// Copies `size` bytes, which BTF says and is not believed beyond reason.
     pub(super) fn load(memory: &dyn Memory<Kva>, at: Kva, size: u64) -> Result<Self, Fault<Kva>> {
-        let read = memory.read_up_to(at, size);
+        let read = memory.read_up_to(at, size.min(LARGEST));
         match read.fault {
             Some(fault) => Err(fault),
             None => Ok(Self { bytes: read.bytes }),
@@ -53,10 +56,12 @@ impl Object {
         part().unwrap_or_default()
     }
 
-    /// The text in a member, up to its NUL.
+    /// The text in a member, up to its NUL. Control characters, which the
+    /// kernel lets into no name, are replaced like bytes that are no UTF-8.
     pub(super) fn text(&self, member: &Member) -> String {
         let bytes = self.raw(member).split(|&byte| byte == 0).next();
-        String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+        let text = String::from_utf8_lossy(bytes.unwrap_or_default());
+        text.replace(char::is_control, "\u{fffd}")
     }
 }
 

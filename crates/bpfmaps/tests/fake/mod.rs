@@ -11,7 +11,10 @@ use kernel::{Encoding, Finder, Physical};
 
 /// Offsets in the made-up kernel. Each differs from all real ones.
 pub(crate) const MAP_SIZE: u64 = 160;
+pub(crate) const MAP_KEY_SIZE: u64 = 28;
+pub(crate) const MAP_VALUE_SIZE: u64 = 32;
 pub(crate) const HTAB_BUCKETS: u64 = 176;
+pub(crate) const HTAB_ELEM_SIZE: u64 = 184;
 pub(crate) const HTAB_COUNT: u64 = 188;
 pub(crate) const BUCKET_SIZE: u64 = 24;
 pub(crate) const BUCKET_FIRST: u64 = 8;
@@ -44,9 +47,9 @@ fn kernel_btf() -> Vec<u8> {
     record(b, "idr", 24, &[("idr_rt", root, 0), ("idr_base", u32_, 16)]);
     let slots = b.array(pointer, 64);
     let node = [
-        ("shift", u8_, 0),
-        ("offset", u8_, 1),
+        ("shift", u64_, 0),
         ("parent", pointer, 8),
+        ("offset", u8_, 16),
         ("slots", slots, 24),
     ];
     record(b, "xa_node", NODE_SIZE, &node);
@@ -54,8 +57,8 @@ fn kernel_btf() -> Vec<u8> {
         ("name", name, 0),
         ("map_type", u32_, 20),
         ("id", u32_, 24),
-        ("key_size", u32_, 28),
-        ("value_size", u32_, 32),
+        ("key_size", u32_, MAP_KEY_SIZE),
+        ("value_size", u32_, MAP_VALUE_SIZE),
         ("max_entries", u32_, 36),
         ("map_flags", u32_, 40),
         ("btf_key_type_id", u32_, 44),
@@ -81,6 +84,7 @@ fn kernel_btf() -> Vec<u8> {
     let htab = [
         ("map", map, 0),
         ("buckets", buckets, HTAB_BUCKETS),
+        ("elem_size", u32_, HTAB_ELEM_SIZE),
         ("n_buckets", u32_, HTAB_COUNT),
     ];
     record(b, "bpf_htab", 192, &htab);
@@ -174,6 +178,14 @@ impl Maps {
         self.machine.place_u64(on(table, HTAB_BUCKETS), heads.get());
         self.machine
             .place(on(table, HTAB_COUNT), &buckets.to_le_bytes());
+        let value_size = match shape.map_type.is_per_cpu() {
+            true => 8,
+            false => u64::from(shape.value_size).next_multiple_of(8),
+        };
+        let elem_size = ELEM_KEY + u64::from(shape.key_size).next_multiple_of(8) + value_size;
+        let elem_size = u32::try_from(elem_size).unwrap();
+        self.machine
+            .place(on(table, HTAB_ELEM_SIZE), &elem_size.to_le_bytes());
         let mut ends: Vec<u64> = (0..u64::from(buckets))
             .map(|index| index << 1 | 1)
             .collect();
@@ -254,7 +266,7 @@ impl Maps {
         let mut bytes = vec![0; usize::try_from(NODE_SIZE).unwrap()];
         bytes[0] = u8::try_from(shift).unwrap();
         if let Some((parent, slot)) = parent {
-            bytes[1] = slot;
+            bytes[16] = slot;
             bytes[8..16].copy_from_slice(&parent.get().to_le_bytes());
         }
         let node = self.machine.allocate(&bytes);

@@ -174,6 +174,10 @@ fn given_facts_are_checked() {
         &["two regions hold physical 0x7f000"],
     );
     given(
+        &["--region", "0:0xfffffffffffff001:0x100"],
+        &["no Linux kernel in this image"],
+    );
+    given(
         &["--vmcoreinfo", "4096"],
         &["no VMCOREINFO at physical 0x1000", "leave"],
     );

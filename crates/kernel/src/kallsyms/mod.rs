@@ -45,6 +45,14 @@ pub enum KallsymsError {
         /// How many names there are.
         decoded: u32,
     },
+    /// The names are longer than those of any kernel.
+    #[error("{count} symbols are announced, and the first {decoded} have impossibly long names")]
+    NamesTooLong {
+        /// The number of symbols announced.
+        count: u32,
+        /// How many names were read.
+        decoded: u32,
+    },
     /// No encoding gives `_stext` the address that VMCOREINFO gives it.
     #[error("no known encoding puts _stext at {stext}; the nearest puts it at {found:?}")]
     NoEncoding {

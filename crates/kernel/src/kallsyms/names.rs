@@ -39,6 +39,10 @@ impl<'n> Iterator for Names<'n> {
 /// How much of the names is read at a time.
 pub(super) const NAMES_STEP: u64 = 256 << 10;
 
+/// The most bytes that names are believed to take. Those of a distribution's
+/// kernel take 2 MiB.
+const LONGEST_NAMES: usize = 32 << 20;
+
 /// Reads `count` names: their bytes, and the marks into them.
 pub(super) fn load_names(
     memory: &dyn Memory<Kva>,
@@ -50,6 +54,9 @@ pub(super) fn load_names(
     let mut decoded = 0u32;
     let mut at = 0;
     while decoded < count {
+        if bytes.len() >= LONGEST_NAMES {
+            return Err(KallsymsError::NamesTooLong { count, decoded });
+        }
         let next = start.checked_add(bytes.len() as u64);
         let more = next.map(|next| memory.read_up_to(next, NAMES_STEP));
         let (more, fault) = more.map_or((Vec::new(), None), |more| (more.bytes, more.fault));

@@ -91,6 +91,32 @@ fn a_part_that_is_not_there_is_named() {
     );
 }
 
+/// Memory without an end, which page tables that repeat themselves make.
+struct Endless;
+
+impl Memory<Kva> for Endless {
+    fn read(&self, _: Kva, buf: &mut [u8]) -> Result<(), Fault<Kva>> {
+        buf.fill(1);
+        Ok(())
+    }
+}
+
+#[test]
+fn names_that_never_end_are_refused() {
+    let note = b"OSRELEASE=6\nSYMBOL(_stext)=1000\nSYMBOL(kallsyms_num_syms)=1000\n\
+        SYMBOL(kallsyms_names)=1000\nSYMBOL(kallsyms_token_table)=1000\n\
+        SYMBOL(kallsyms_token_index)=1000\nSYMBOL(kallsyms_offsets)=1000\n";
+    let note = Vmcoreinfo::parse(note).unwrap();
+    // As many as `Endless` says: the names would take 32 MiB.
+    assert!(matches!(
+        Kallsyms::load(&Endless, &note),
+        Err(KallsymsError::NamesTooLong {
+            count: 0x0101_0101,
+            ..
+        })
+    ));
+}
+
 #[test]
 fn given_symbols_are_moved_by_the_distance_of_the_two_stext() {
     let find_with = |list: &[u8]| {
