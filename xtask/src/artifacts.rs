@@ -1,4 +1,4 @@
-//! Builds what goes into a guest: BPF objects and static programs.
+//! Builds what goes into a guest: BPF objects and programs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,11 +46,14 @@ fn compile(source: &Path, object: &Path) -> Result<()> {
     run(&mut clang)
 }
 
-/// Builds the program of a package as one that needs no library, for the guest.
+/// Builds the program of a package, to run here and in the guest.
+///
+/// It is linked with shared libraries: Debian 13's archive of libelf cannot be linked at all,
+/// because it lacks a part of its own (`eu_search_tree_init`).
 ///
 /// # Errors
 /// Fails if cargo does.
-pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
+pub(crate) fn program(package: &str) -> Result<PathBuf> {
     let target_dir = paths::target_dir().join("guest");
     let mut cargo = Command::new("cargo");
     cargo
@@ -58,10 +61,7 @@ pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
         .args(["build", "--quiet", "--release"])
         .args(["--package", package, "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
-        .env(
-            "RUSTFLAGS",
-            "-C target-feature=+crt-static -C strip=symbols",
-        );
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     run(&mut cargo)?;
     Ok(target_dir.join(TARGET).join("release").join(package))
 }

@@ -22,6 +22,9 @@ pub(crate) enum Guests {
     No,
 }
 
+/// Where cargo looks for the command that starts tests.
+const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
+
 fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args(arguments);
@@ -49,6 +52,10 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
             "--examples",
         ]),
     };
+    // The tests of the live backend need rights.
+    if let Some(prefix) = install::root_prefix().filter(|prefix| !prefix.is_empty()) {
+        tests.env(RUNNER, prefix.join(" "));
+    }
     match guests {
         Guests::No => {
             tests.args(["--exclude", "guest-tests"]);
@@ -58,11 +65,11 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
                 fresh: false,
                 live: Live::Yes,
             };
-            let folders = guest::prepare(&Variant::TESTED, wish)?;
-            let home = folders.first().and_then(|folder| folder.parent());
+            let guests = guest::prepare(&Variant::TESTED, wish)?;
             tests
-                .env("BPFREEZE_GUESTS", home.context("no guests")?)
+                .env("BPFREEZE_GUESTS", guests.home())
                 .env("BPFREEZE_BIN", bpfreeze()?);
+            return run(&mut tests);
         }
     }
     run(&mut tests)
@@ -73,7 +80,7 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
 /// # Errors
 /// Fails if it does not build.
 pub(crate) fn bpfreeze() -> Result<PathBuf> {
-    artifacts::static_program("bpfreeze")
+    artifacts::program("bpfreeze")
 }
 
 /// Everything that a change must pass.
@@ -108,8 +115,8 @@ pub(crate) fn bench(filter: &[String]) -> Result<()> {
         fresh: false,
         live: Live::Yes,
     };
-    let folders = guest::prepare(&[Variant::Bench], wish)?;
-    let folder = folders.first().context("no guest")?;
+    let guests = guest::prepare(&[Variant::Bench], wish)?;
+    let folder = guests.first()?;
     // The live one reads this machine's own kernel, which takes root.
     let mut benches = vec!["frozen"];
     if nix::unistd::geteuid().is_root() {

@@ -1,10 +1,11 @@
 //! Kernels as Debian packages them, fetched through apt and kept in the cache.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::install;
 use crate::paths;
@@ -73,24 +74,32 @@ fn version(name: &str) -> Vec<u64> {
 /// # Errors
 /// Fails if the machine's package sources do not have the series.
 pub(crate) fn kernel(series: &str) -> Result<Kernel> {
-    let folder = paths::cache("kernels")?.join(series);
+    let kernels = paths::cache("kernels")?;
+    let folder = kernels.join(series);
+    // Of two runs at once, the second one finds what the first one fetched.
+    let lock = File::create(kernels.join("lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     if let Some(kernel) = cached(&folder) {
         return Ok(kernel);
     }
     let apt = Apt::default();
-    let mut package = apt.newest(series)?;
-    if package.is_none() {
-        // A machine without package lists, as containers are.
-        if let Some(mut update) = install::as_root("apt-get") {
-            run(update.args(["--quiet", "update"]))?;
-        }
-        package = apt.newest(series)?;
+    if let Err(error) = newest_into(&apt, series, &folder) {
+        // A machine without package lists, as containers are, or with old ones, whose packages
+        // are gone from the mirror.
+        let prefix = install::root_prefix();
+        let prefix = prefix.with_context(|| format!("{error:#}; run: apt-get update"))?;
+        eprintln!("{error:#}");
+        install::update(prefix);
+        newest_into(&apt, series, &folder)?;
     }
-    let Some(package) = package else {
+    cached(&folder).with_context(|| format!("no kernel in {}", folder.display()))
+}
+
+fn newest_into(apt: &Apt, series: &str, folder: &Path) -> Result<()> {
+    let Some(package) = apt.newest(series)? else {
         bail!("the package sources of this machine have no cloud kernel of the {series} series");
     };
-    fetch(&apt, &package, &folder)?;
-    cached(&folder).with_context(|| format!("{package} holds no vmlinuz"))
+    fetch(apt, &package, folder)
 }
 
 fn cached(folder: &Path) -> Option<Kernel> {

@@ -37,9 +37,10 @@ pub(crate) fn demo() -> Result<()> {
         fresh: false,
         live: Live::Yes,
     };
+    // First, because it installs what building needs.
+    let guests = guest::prepare(&[Variant::La57], wish)?;
+    let ram = guests.first()?.join("ram");
     let bpfreeze = check::bpfreeze()?;
-    let folders = guest::prepare(&[Variant::La57], wish)?;
-    let ram = folders.first().context("no guest")?.join("ram");
     eprintln!(
         "\nThe guest is frozen. All that is left of it is RAM={}\n",
         ram.display()

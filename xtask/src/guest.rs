@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
@@ -27,6 +28,9 @@ const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sec
 
 /// How long a guest may take. With emulation, on a busy machine, minutes are normal.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// The file with the fingerprint of what a guest was made of.
+const STAMP: &str = "fingerprint";
 
 /// The kinds of guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,66 +99,152 @@ pub(crate) struct Wish {
     pub(crate) live: Live,
 }
 
-/// Makes guests, side by side, and returns their folders in the same order.
+/// Frozen guests. While this exists, no other run replaces them.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    home: PathBuf,
+    folders: Vec<PathBuf>,
+    _lock: Flock<File>,
+}
+
+impl Frozen {
+    /// The folder that they are all in.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Their folders, in the order in which they were asked for.
+    pub(crate) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
+    /// The folder of the first.
+    ///
+    /// # Errors
+    /// Fails if none was asked for.
+    pub(crate) fn first(&self) -> Result<&Path> {
+        let first = self.folders.first().context("no guest")?;
+        Ok(first)
+    }
+}
+
+/// What is common to the guests of a run.
+struct Parts {
+    kernel: Kernel,
+    initrd: Vec<u8>,
+    home: PathBuf,
+}
+
+/// Makes those guests that are missing or made of other parts, side by side.
 ///
 /// # Errors
 /// Fails if one of them cannot be built, booted or frozen.
-pub(crate) fn prepare(variants: &[Variant], wish: Wish) -> Result<Vec<PathBuf>> {
+pub(crate) fn prepare(variants: &[Variant], wish: Wish) -> Result<Frozen> {
     install::for_guests()?;
-    let kernel = debian::kernel(SERIES)?;
-    let initrd = initrd::build(wish.live)?;
+    let parts = Parts {
+        kernel: debian::kernel(SERIES)?,
+        initrd: initrd::build(wish.live)?,
+        home: paths::cache("guests")?,
+    };
+    let lock = File::create(parts.home.join("lock"))?;
+    let lock = match Flock::lock(lock, FlockArg::LockSharedNonblock) {
+        Ok(lock) => lock,
+        Err((lock, Errno::EWOULDBLOCK)) => {
+            eprintln!("waiting for another run that boots guests");
+            Flock::lock(lock, FlockArg::LockShared).map_err(|(_, error)| error)?
+        }
+        Err((_, error)) => return Err(error).context("locking the guests"),
+    };
+    let mut fresh = wish.fresh;
+    loop {
+        if !fresh && parts.missing(variants)?.is_empty() {
+            return Ok(Frozen {
+                folders: variants.iter().map(|&one| parts.folder(one)).collect(),
+                home: parts.home,
+                _lock: lock,
+            });
+        }
+        if lock.relock(FlockArg::LockExclusiveNonblock).is_err() {
+            eprintln!("waiting for another run that uses the guests");
+            lock.relock(FlockArg::LockExclusive)?;
+        }
+        clean(&parts.home)?;
+        // The other run may have made them.
+        match fresh {
+            true => make(&parts, variants)?,
+            false => make(&parts, &parts.missing(variants)?)?,
+        }
+        fresh = false;
+        // Between the two kinds of lock another run may come in, so look again.
+        lock.relock(FlockArg::LockShared)?;
+    }
+}
+
+fn make(parts: &Parts, variants: &[Variant]) -> Result<()> {
     thread::scope(|scope| {
         let runs: Vec<_> = variants
             .iter()
             .map(|&variant| {
-                let (kernel, initrd) = (&kernel, &initrd);
                 scope.spawn(move || {
-                    one(variant, kernel, initrd, wish)
-                        .with_context(|| format!("guest {}", variant.name()))
+                    let made = parts.make(variant);
+                    made.with_context(|| format!("guest {}", variant.name()))
                 })
             })
             .collect();
-        runs.into_iter()
-            .map(|run| match run.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            })
-            .collect()
+        runs.into_iter().try_for_each(|run| match run.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     })
 }
 
-/// The folder of a guest.
-///
-/// # Errors
-/// Fails if there is no cache folder.
-pub(crate) fn folder(variant: Variant) -> Result<PathBuf> {
-    Ok(paths::cache("guests")?.join(variant.name()))
+impl Parts {
+    fn folder(&self, variant: Variant) -> PathBuf {
+        self.home.join(variant.name())
+    }
+
+    /// Those of which there is no guest of the same parts.
+    fn missing(&self, variants: &[Variant]) -> Result<Vec<Variant>> {
+        let mut missing = Vec::new();
+        for &variant in variants {
+            let folder = self.folder(variant);
+            let print = fingerprint(&variant.machine(), &self.kernel, &self.initrd)?;
+            let old = fs::read_to_string(folder.join(STAMP));
+            if !(folder.join("ram").is_file() && old.is_ok_and(|old| old == print)) {
+                missing.push(variant);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn make(&self, variant: Variant) -> Result<()> {
+        let machine = variant.machine();
+        let print = fingerprint(&machine, &self.kernel, &self.initrd)?;
+        let home = self.folder(variant);
+        // The old guest stays until the new one is whole.
+        let work = home.with_extension("new");
+        fs::create_dir_all(&work)?;
+        freeze(variant, &machine, &self.kernel, &self.initrd, &work)?;
+        fs::write(work.join(STAMP), print)?;
+        if home.exists() {
+            fs::remove_dir_all(&home)?;
+        }
+        fs::rename(&work, &home)?;
+        Ok(())
+    }
 }
 
-fn one(variant: Variant, kernel: &Kernel, initrd: &[u8], wish: Wish) -> Result<PathBuf> {
-    let home = folder(variant)?;
-    let lock = File::create(home.with_extension("lock"))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
-    let machine = variant.machine();
-    let print = fingerprint(&machine, kernel, initrd)?;
-    let stamp = home.join("fingerprint");
-    if !wish.fresh && fs::read_to_string(&stamp).is_ok_and(|old| old == print) {
-        eprintln!("guest {}: unchanged, {}", variant.name(), home.display());
-        return Ok(home);
+/// Removes what runs left that were killed: half-made guests, and the copies of the tests.
+fn clean(home: &Path) -> Result<()> {
+    for entry in fs::read_dir(home)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.ends_with(".new") || name.starts_with("copy-") {
+            fs::remove_dir_all(entry.path())?;
+        }
     }
-    // The old guest stays until the new one is whole.
-    let work = home.with_extension("new");
-    if work.exists() {
-        fs::remove_dir_all(&work)?;
-    }
-    fs::create_dir_all(&work)?;
-    freeze(variant, &machine, kernel, initrd, &work)?;
-    fs::write(work.join("fingerprint"), print)?;
-    if home.exists() {
-        fs::remove_dir_all(&home)?;
-    }
-    fs::rename(&work, &home)?;
-    Ok(home)
+    Ok(())
 }
 
 /// Changes when anything that goes into a guest does.
@@ -202,4 +292,25 @@ fn freeze(
     let seconds = start.elapsed().as_secs();
     eprintln!("guest {}: frozen after {seconds} s", variant.name());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::clean;
+
+    #[test]
+    fn only_leftovers_are_removed() {
+        let home = tempfile::tempdir().unwrap();
+        for name in ["la57", "la57.new", "copy-1"] {
+            fs::create_dir(home.path().join(name)).unwrap();
+        }
+        clean(home.path()).unwrap();
+        let left: Vec<_> = fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["la57"]);
+    }
 }

@@ -35,14 +35,12 @@ pub(crate) fn build(live: Live) -> Result<Vec<u8>> {
         let path = install::find(name).with_context(|| format!("no {name} in the path"))?;
         add(format!("bin/{name}"), path);
     }
+    add("bin/mapmaker".to_owned(), artifacts::program("mapmaker")?);
+    if live == Live::Yes {
+        add("bin/bpfreeze".to_owned(), artifacts::program("bpfreeze")?);
+    }
     for library in libraries(&programs)? {
         programs.push((library.trim_start_matches('/').to_owned(), library.into()));
-    }
-    let maker = artifacts::static_program("mapmaker")?;
-    programs.push(("bin/mapmaker".to_owned(), maker));
-    if live == Live::Yes {
-        let bpfreeze = artifacts::static_program("bpfreeze")?;
-        programs.push(("bin/bpfreeze".to_owned(), bpfreeze));
     }
     for object in artifacts::bpf_objects()? {
         let name = object.file_name().context("an object without a name")?;

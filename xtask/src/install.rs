@@ -41,8 +41,8 @@ const BUILD: &[Package] = &[
     program("make", "make"),
     program("pkg-config", "pkg-config"),
     program("clang-19", "clang-19"),
-    file("libelf-dev", "/usr/lib/x86_64-linux-gnu/libelf.a"),
-    file("zlib1g-dev", "/usr/lib/x86_64-linux-gnu/libz.a"),
+    file("libelf-dev", "/usr/include/gelf.h"),
+    file("zlib1g-dev", "/usr/include/zlib.h"),
     file("linux-libc-dev", "/usr/include/linux/bpf.h"),
 ];
 
@@ -79,21 +79,28 @@ fn ensure<'a>(packages: impl Iterator<Item = &'a Package>) -> Result<()> {
         return Ok(());
     }
     eprintln!("missing packages: {}", missing.join(" "));
-    let Some(mut update) = as_root("apt-get") else {
+    let Some(prefix) = root_prefix() else {
         bail!(
             "no right to install packages; run: apt-get install --no-install-recommends {}",
             missing.join(" ")
         );
     };
-    run(update.args(["update", "--quiet"]))?;
-    let Some(mut install) = as_root("apt-get") else {
-        bail!("the right to install packages was lost");
-    };
+    update(prefix);
+    let mut install = prefixed(prefix, "env");
+    // Named here, because sudo passes no environment on.
     install
-        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
         .args(["install", "--yes", "--quiet", "--no-install-recommends"])
         .args(missing);
     run(&mut install)
+}
+
+/// Brings the lists of packages up to date, as far as their sources answer: one that does not,
+/// and is not needed, is no reason to fail.
+pub(crate) fn update(prefix: &[&str]) {
+    if let Err(error) = run(prefixed(prefix, "apt-get").args(["update", "--quiet"])) {
+        eprintln!("going on with the lists of packages that there are: {error:#}");
+    }
 }
 
 fn present(witness: &Witness) -> bool {
@@ -112,19 +119,48 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// A command that runs as root, if there is a way without a question.
-pub(crate) fn as_root(program: &str) -> Option<Command> {
+/// What makes a command run as root in this environment, if there is a way without a question.
+pub(crate) fn root_prefix() -> Option<&'static [&'static str]> {
     if nix::unistd::geteuid().is_root() {
-        return Some(Command::new(program));
+        return Some(&[]);
     }
     let sudo = Command::new("sudo")
-        .args(["-n", "true"])
+        .args(["-n", "-E", "true"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    sudo.is_ok_and(|status| status.success()).then(|| {
-        let mut command = Command::new("sudo");
-        command.args(["-n", program]);
-        command
-    })
+    let may = sudo.is_ok_and(|status| status.success());
+    may.then_some(&["sudo", "-n", "-E"])
+}
+
+fn prefixed(prefix: &[&str], program: &str) -> Command {
+    match prefix {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{find, prefixed};
+
+    #[test]
+    fn commands_as_root() {
+        let check = |prefix: &[&str], expected: &str| {
+            let command = prefixed(prefix, "env");
+            assert_eq!(format!("{command:?}"), expected);
+        };
+        check(&[], r#""env""#);
+        check(&["sudo", "-n", "-E"], r#""sudo" "-n" "-E" "env""#);
+    }
+
+    #[test]
+    fn programs_are_found() {
+        assert!(find("sh").is_some());
+        assert!(find("no program is called so").is_none());
+    }
 }

@@ -112,7 +112,7 @@ fn guests(args: &GuestArgs) -> Result<()> {
         fresh: args.fresh,
         live: if args.no_live { Live::No } else { Live::Yes },
     };
-    for folder in guest::prepare(variants, wish)? {
+    for folder in guest::prepare(variants, wish)?.folders() {
         eprintln!("{}", folder.display());
     }
     Ok(())

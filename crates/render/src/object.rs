@@ -154,6 +154,17 @@ impl<'a> Object<'a> {
         text.chars().all(printable).then_some(text)
     }
 
+    /// The same for people, who also read letters that no NUL ends.
+    pub(crate) fn letters(&self, array: &Array) -> Option<&'a str> {
+        let filled = || {
+            let bytes = self.whole().filter(|_| array.text != Text::No)?;
+            let printable = |&byte: &u8| matches!(byte, b' '..=b'~');
+            let is_text = !bytes.is_empty() && bytes.iter().all(printable);
+            std::str::from_utf8(bytes).ok().filter(|_| is_text)
+        };
+        self.text(array).or_else(filled)
+    }
+
     /// What the object says; `None` if not all of it could be read, or if it
     /// is an aggregate.
     pub(crate) fn scalar(&self) -> Option<Scalar<'a>> {

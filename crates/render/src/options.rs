@@ -7,7 +7,8 @@ use crate::walk::{Described, Visited};
 /// How output is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people: short, aligned, zeros and repetitions folded.
+    /// For people: short, aligned, zeros and repetitions folded, the ends of
+    /// long arrays only counted.
     #[default]
     Text,
     /// One document, as the schema in the repository defines it.

@@ -3,9 +3,14 @@
 
 mod zoo;
 
-use bpfmaps::{BpfMapAccessor, GapAt, Reason};
+use std::rc::Rc;
+
+use bpfmaps::{BpfMapAccessor, GapAt, MapType, Reason};
+use btf_layout::Btf;
+use btf_layout::build::Builder;
 use expect_test::expect_file;
 use guestmem::Kva;
+use render::fake::{Fake, FakeMap};
 use render::{Format, Options, Source, Style};
 
 #[test]
@@ -68,6 +73,36 @@ fn narrow() {
     );
     assert_eq!(outcome.unwrap().limited, [1, 2]);
     expect_file!["golden/narrow.txt"].assert_eq(&String::from_utf8(out).unwrap());
+}
+
+/// Arrays that are too long for text, and a key that is too long for a line.
+#[test]
+fn long() {
+    let mut types = Builder::new();
+    let u32_ = types.int("u32", 4);
+    let item = types.record("item", 8, &[("id", u32_, 0), ("weight", u32_, 32)]);
+    let (items, numbers) = (types.array(item, 100), types.array(u32_, 100));
+    let long = types.record(
+        "long",
+        1200,
+        &[("items", items, 0), ("numbers", numbers, 6400)],
+    );
+    let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
+    let words = (0..300_u32).map(|word| if word < 290 { word } else { 0 });
+    let value: Vec<u8> = words.flat_map(u32::to_le_bytes).collect();
+    let by_key = FakeMap::new(2, "by_key", MapType::HASH, 40, 4);
+    let kernel = Fake::new(vec![
+        FakeMap::new(1, "long", MapType::HASH, 4, 1200)
+            .typed(&btf, u32_, long)
+            .entry(&[7, 0, 0, 0], value.as_slice()),
+        by_key.entry(&[0x61; 40], [1, 2, 3, 4].as_slice()),
+    ]);
+    let mut out = Vec::new();
+    let maps = kernel.maps().unwrap();
+    let options = Options::new(Source::new("raw"));
+    let outcome = render::dump(&kernel, &maps, &options, &mut out).unwrap();
+    assert!(outcome.is_complete());
+    expect_file!["golden/long.txt"].assert_eq(&String::from_utf8(out).unwrap());
 }
 
 #[test]

@@ -19,13 +19,18 @@ pub(crate) struct Guest {
 impl Guest {
     /// The guest of this name.
     pub(crate) fn open(name: &str) -> Self {
-        let folder = Path::new(&told("BPFREEZE_GUESTS")).join(name);
+        let folder = Self::home().join(name);
         assert!(
             folder.join("ram").is_file(),
             "no frozen guest in {}; run: cargo xtask test",
             folder.display()
         );
         Self { folder }
+    }
+
+    /// The folder that all guests are in.
+    pub(crate) fn home() -> PathBuf {
+        told("BPFREEZE_GUESTS").into()
     }
 
     /// The file with its memory.
@@ -75,10 +80,7 @@ impl Guest {
             "RAM" => ram.as_os_str(),
             other => other.as_ref(),
         });
-        Command::new(told("BPFREEZE_BIN"))
-            .args(arguments)
-            .output()
-            .expect("bpfreeze starts")
+        program().args(arguments).output().expect("bpfreeze starts")
     }
 
     /// Runs bpfreeze here and returns its output if it found everything.
@@ -105,6 +107,11 @@ impl Guest {
         });
         lines.collect()
     }
+}
+
+/// The program under test, without arguments.
+pub(crate) fn program() -> Command {
+    Command::new(told("BPFREEZE_BIN"))
 }
 
 /// Parses a document.

@@ -7,6 +7,7 @@
 //! is left out by name, with the reason, in the module `tests`.
 #![cfg(test)]
 
+mod bad_images;
 mod checks;
 mod contents;
 mod damage;

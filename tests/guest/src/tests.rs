@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bpfmaps::Guest as Frozen;
+use bpfmaps::contract::{self, World};
+use guestmem::RawImage;
+use kernel::Finder;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -11,6 +15,8 @@ use crate::contents::{Contents, differences};
 use crate::documents::{About, Dump, DumpMap, Maps};
 use crate::guest::{Guest, parse};
 use crate::witnesses::{bpftool_ids, bpftool_maps, by_id, frozen_dump, live_dump, truth};
+
+const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
 /// Maps that bpftool's format cannot be compared for, and why.
 const NOT_AS_BPFTOOL: &[(&str, &str)] = &[
@@ -92,6 +98,30 @@ fn frozen_dump_is_true(guest: &Guest) {
 
 fn live_dump_is_true(guest: &Guest) {
     dump_is_true(guest, live_dump(guest));
+}
+
+/// The promises of the trait, on every map of a real kernel.
+fn contract_is_kept(guest: &Guest) {
+    let image = RawImage::open(&guest.ram()).expect("an image");
+    let kernel = Finder::new().find_in_image(&image).expect("a kernel");
+    let frozen = Frozen::new(kernel).expect("maps");
+    contract::check(&frozen, World::Still);
+}
+
+/// What is written of a real kernel is what the schema says.
+fn documents_are_valid(guest: &Guest) {
+    let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
+    for arguments in [["dump", "RAM", "--limit", "3"].as_slice(), &["maps", "RAM"]] {
+        let arguments = [arguments, &["--format", "json"]].concat();
+        let document: Value = parse(&guest.bpfreeze(&arguments), "bpfreeze");
+        let errors = schema.iter_errors(&document);
+        agree(
+            errors
+                .map(|error| format!("{} at {}", error, error.instance_path()))
+                .collect(),
+        );
+    }
 }
 
 /// Both backends, one document: everything that does not say where it comes from is the same.
@@ -362,6 +392,8 @@ for_each_guest! { la57 la48 high: [
     live_info_is_true
     maps_are_listed
     live_maps_are_listed
+    contract_is_kept
+    documents_are_valid
     frozen_dump_is_true
     live_dump_is_true
     frozen_and_live_agree

@@ -41,6 +41,21 @@ pub(super) fn columns(
     (!columns.is_empty()).then_some(columns)
 }
 
+/// The columns of a record inside a value, after `first`, or `None` if it does not fit into a
+/// row.
+pub(super) fn record_columns(first: Column, record: &Record) -> Option<Vec<Column>> {
+    let mut columns = vec![first];
+    of_members(record, &mut columns)?;
+    (columns.len() > 1).then_some(columns)
+}
+
+/// The cells of a record for which [`record_columns`] gave columns.
+pub(super) fn record_cells(object: &Object<'_>, record: &Record, to: &mut Vec<Cell>) {
+    for member in &record.members {
+        cells_of_member(object, member, to);
+    }
+}
+
 fn of_members(record: &Record, columns: &mut Vec<Column>) -> Option<()> {
     if record.form != RecordForm::Struct {
         return None;
@@ -94,10 +109,7 @@ pub(super) fn cells(shape: Option<&Shape>, bytes: Bytes<'_>, to: &mut Vec<Cell>)
     };
     let object = Object::new(shape, bytes);
     match &shape.root.form {
-        Form::Record(record) => record
-            .members
-            .iter()
-            .for_each(|member| cells_of_member(&object, member, to)),
+        Form::Record(record) => record_cells(&object, record, to),
         _ => to.push(cell(&object)),
     }
 }
@@ -105,17 +117,14 @@ pub(super) fn cells(shape: Option<&Shape>, bytes: Bytes<'_>, to: &mut Vec<Cell>)
 fn cells_of_member(object: &Object<'_>, member: &Member, to: &mut Vec<Cell>) {
     let value = object.member(member);
     match member.anonymous() {
-        Some(record) => record
-            .members
-            .iter()
-            .for_each(|member| cells_of_member(&value, member, to)),
+        Some(record) => record_cells(&value, record, to),
         None => to.push(cell(&value)),
     }
 }
 
 fn cell(object: &Object<'_>) -> Cell {
     if let Form::Array(array) = &object.node.form {
-        let text = object.text(array);
+        let text = object.letters(array);
         return match text {
             _ if object.is_missing() => missing(),
             Some(text) => Cell {

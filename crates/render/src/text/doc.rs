@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::io;
 
 use super::page::{Page, Role, columns};
+use super::table::Grid;
 
 /// A value ready to be laid out.
 #[derive(Clone, Debug)]
@@ -17,6 +18,10 @@ pub(super) enum Doc<'a> {
 pub(super) struct List<'a> {
     pub(super) kind: ListKind,
     pub(super) items: Vec<Item<'a>>,
+    /// The first items as a table, which takes their place where the list takes several lines.
+    pub(super) grid: Option<Grid>,
+    /// How many elements of an array have no item.
+    pub(super) left_out: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +85,7 @@ impl<'a> Doc<'a> {
             Self::List(list) => list,
         };
         let (open, close, separator) = list.kind.signs(nested);
+        page.left_out = page.left_out.saturating_add(list.left_out);
         page.plain(open)?;
         for (index, item) in list.items.iter().enumerate() {
             if index > 0 {
@@ -147,6 +153,7 @@ impl List<'_> {
     /// The items on as many lines as they need. The current line is indented
     /// already, and the last one is not ended.
     pub(super) fn write_block(&self, page: &mut Page<'_>, indent: usize) -> io::Result<()> {
+        page.left_out = page.left_out.saturating_add(self.left_out);
         match self.kind {
             ListKind::Labelled | ListKind::Variables => self.write_lines(page, indent),
             ListKind::Fields | ListKind::Elements | ListKind::Names => {
@@ -156,19 +163,30 @@ impl List<'_> {
     }
 
     fn write_lines(&self, page: &mut Page<'_>, indent: usize) -> io::Result<()> {
+        let mut items = self.items.as_slice();
+        if let Some(grid) = &self.grid
+            && indent + grid.width() <= page.width
+        {
+            grid.write(page, indent)?;
+            items = items.get(grid.len()..).unwrap_or_default();
+            if !items.is_empty() {
+                page.next_line(indent)?;
+            }
+        }
         let labels = self.items.iter().map(|item| columns(&item.label));
         let aligned = labels.filter(|&label| label <= MAX_LABEL).max();
-        for (index, item) in self.items.iter().enumerate() {
+        for (index, item) in items.iter().enumerate() {
             if index > 0 {
                 page.next_line(indent)?;
             }
             page.word(Role::Name, &item.label)?;
             let used = columns(&item.label);
-            let fill = match self.kind {
-                ListKind::Variables => aligned.unwrap_or(0).saturating_sub(used),
-                _ => 0,
+            let blanks = match self.kind {
+                _ if used == 0 => 0,
+                ListKind::Variables => aligned.unwrap_or(0).saturating_sub(used) + 1,
+                _ => 1,
             };
-            item.doc.write_below(page, indent, fill + 1)?;
+            item.doc.write_below(page, indent, blanks)?;
         }
         Ok(())
     }

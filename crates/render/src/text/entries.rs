@@ -21,6 +21,9 @@ const INDENT: usize = 2;
 /// Bytes without a type that fit on the line of their key.
 const MAX_INLINE: usize = 16;
 
+/// Bytes of a key without a type that fit on a line.
+const MAX_KEY: usize = 32;
+
 /// Writes entries as they come.
 pub(super) struct Entries<'m> {
     map: &'m Described<'m>,
@@ -295,18 +298,28 @@ fn paragraph(
 ) -> io::Result<()> {
     let mut indent = INDENT;
     if !matches!(key, Key::Same) {
-        page.space(indent)?;
-        write_key(map, page, key)?;
-        if cpus.is_some() {
-            page.end_line()?;
+        match key {
+            Key::Bytes(bytes) if map.key.is_none() && bytes.len() > MAX_KEY => {
+                hexdump::write(page, indent, bytes)?;
+                if cpus.is_none() {
+                    page.space(indent)?;
+                    page.word(Role::Faint, "→")?;
+                }
+            }
+            _ => {
+                page.space(indent)?;
+                write_key(map, page, key)?;
+                match cpus {
+                    Some(_) => page.end_line()?,
+                    None => page.word(Role::Faint, " →")?,
+                }
+            }
         }
     }
     if let Some(cpus) = cpus {
         indent += 4;
         page.space(indent)?;
         page.word(Role::Name, &format!("cpu {}", cpu_text(cpus)))?;
-    } else {
-        page.word(Role::Faint, " →")?;
     }
     match &map.value {
         Some(shape) => {
@@ -317,6 +330,11 @@ fn paragraph(
         None if value.present.len() <= MAX_INLINE => {
             page.space(1)?;
             page.plain(&spaced(value.present))?;
+            page.end_line()?;
+        }
+        None if value.is_whole() && value.present.iter().all(|&byte| byte == 0) => {
+            page.space(1)?;
+            page.word(Role::Faint, "all zero")?;
             page.end_line()?;
         }
         None => {

@@ -9,6 +9,7 @@ mod table;
 mod value;
 
 use std::io::{self, Write};
+use std::mem;
 
 use bpfmaps::{BpfMapAccessor, KernelInfo, MapInfo, Maps, Walk};
 
@@ -194,6 +195,14 @@ fn account(
             entries => count(entries, "entry", "entries"),
         };
         page.line(2, Role::Faint, &text)?;
+    }
+    match mem::take(&mut page.left_out) {
+        0 => {}
+        left_out => {
+            let elements = count(left_out, "element", "elements");
+            let text = format!("{elements} of long arrays not shown: --format json shows all");
+            page.line(2, Role::Faint, &text)?;
+        }
     }
     match &visited.result {
         Ok(walk) => gaps(page, 2, "incomplete", walk),

@@ -46,6 +46,8 @@ pub(super) struct Page<'o> {
     pub(super) width: usize,
     /// How many columns of the current line are used.
     pub(super) column: usize,
+    /// How many elements of arrays were left out since this was taken.
+    pub(super) left_out: u64,
 }
 
 impl<'o> Page<'o> {
@@ -55,6 +57,7 @@ impl<'o> Page<'o> {
             style,
             width,
             column: 0,
+            left_out: 0,
         }
     }
 

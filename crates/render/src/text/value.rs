@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use super::columns::{record_cells, record_columns};
 use super::doc::{Doc, Item, List, ListKind};
 use super::page::Role;
+use super::table::{Align, Cell, Column, Grid, Row};
 use crate::hex::Hex;
 use crate::object::{Object, Scalar};
 use crate::shape::{Array, EnumText, Form, Record, RecordForm};
@@ -12,7 +14,7 @@ use crate::shape::{Array, EnumText, Form, Record, RecordForm};
 const FEW: usize = 4;
 
 /// How many runs of equal elements an array shows.
-const MAX_RUNS: usize = 24;
+const MAX_RUNS: usize = 64;
 
 /// How many bytes are shown of what has no value.
 const MAX_OPAQUE: usize = 16;
@@ -23,7 +25,7 @@ pub(super) fn value<'a>(object: &Object<'a>) -> Doc<'a> {
         _ if object.is_missing() => Doc::word(Role::Problem, "missing"),
         Form::Record(record) if record.form == RecordForm::Section => section(object, record),
         Form::Record(record) => fields(object, record),
-        Form::Array(array) => match object.text(array) {
+        Form::Array(array) => match object.letters(array) {
             Some(text) => Doc::word(Role::Text, format!("{text:?}")),
             None => elements(object, array),
         },
@@ -61,7 +63,10 @@ pub(super) fn scalar<'a>(object: &Object<'a>) -> (Role, Cow<'a, str>) {
         },
         Scalar::Opaque(bytes, why) => {
             let shown = bytes.get(..MAX_OPAQUE).unwrap_or(bytes);
-            let more = if shown.len() < bytes.len() { "…" } else { "" };
+            let more = match bytes.len() {
+                all if all > shown.len() => format!("… of {all} bytes"),
+                _ => String::new(),
+            };
             (Role::Faint, format!("{}{more} ({why})", Hex(shown)).into())
         }
     }
@@ -108,7 +113,12 @@ fn fields<'a>(object: &Object<'a>, record: &'a Record) -> Doc<'a> {
 fn list<'a>(kind: ListKind, items: Vec<Item<'a>>, empty: &'static str) -> Doc<'a> {
     match items.is_empty() {
         true => Doc::word(Role::Faint, empty),
-        false => Doc::List(List { kind, items }),
+        false => Doc::List(List {
+            kind,
+            items,
+            grid: None,
+            left_out: 0,
+        }),
     }
 }
 
@@ -143,10 +153,7 @@ fn section<'a>(object: &Object<'a>, record: &'a Record) -> Doc<'a> {
     if !zeros.is_empty() {
         items.push(Item {
             label: "zero:".into(),
-            doc: Doc::List(List {
-                kind: ListKind::Names,
-                items: zeros,
-            }),
+            doc: list(ListKind::Names, zeros, ""),
         });
     }
     list(ListKind::Variables, items, "no variables")
@@ -194,35 +201,92 @@ fn elements<'a>(object: &Object<'a>, array: &'a Array) -> Doc<'a> {
             false => plain_run(run, &mut items),
         }
     }
+    let mut left_out = 0;
     if seen < count {
         let left = count - seen;
         items.push(match is_missing(&object.element(array, seen)) {
             true => note(Role::Problem, format!("… {left} missing")),
-            false => note(Role::Faint, format!("… {left} more")),
+            false => {
+                left_out = left;
+                let nonzero = nonzero_elements(object, array, seen);
+                note(
+                    Role::Faint,
+                    format!("… {left} more, {nonzero} of them not zero"),
+                )
+            }
         });
     }
-    let kind = match labelled {
-        true => ListKind::Labelled,
-        false => ListKind::Elements,
+    if items.is_empty() {
+        return Doc::word(Role::Faint, "[]");
+    }
+    Doc::List(List {
+        kind: match labelled {
+            true => ListKind::Labelled,
+            false => ListKind::Elements,
+        },
+        items,
+        grid: grid(&runs, array),
+        left_out,
+    })
+}
+
+/// How many elements from `first` on are not zero.
+fn nonzero_elements(object: &Object<'_>, array: &Array, first: u64) -> usize {
+    let size = usize::try_from(array.element.size).unwrap_or(0).max(1);
+    let bytes = object.present();
+    let skipped = usize::try_from(first)
+        .ok()
+        .and_then(|first| first.checked_mul(size));
+    let rest = skipped
+        .and_then(|skipped| bytes.get(skipped..))
+        .unwrap_or_default();
+    rest.chunks(size)
+        .filter(|element| element.iter().any(|&byte| byte != 0))
+        .count()
+}
+
+/// The runs as a table, if their elements are records of scalars.
+fn grid(runs: &[Run<'_>], array: &Array) -> Option<Grid> {
+    let Form::Record(record) = &array.element.form else {
+        return None;
     };
-    list(kind, items, "[]")
+    if runs.len() < 2 {
+        return None;
+    }
+    let first = Column {
+        title: "".into(),
+        align: Align::Right,
+        likely: 0,
+    };
+    let columns = record_columns(first, record)?;
+    let rows = runs.iter().map(|run| {
+        let mut cells = vec![Cell {
+            role: Role::Name,
+            text: run.label(),
+        }];
+        record_cells(&run.element, record, &mut cells);
+        Row { cells, note: None }
+    });
+    Some(Grid::new(columns, rows.collect()))
+}
+
+impl Run<'_> {
+    /// `[1]`, or `[1..3]`.
+    fn label(&self) -> String {
+        let Self { first, count, .. } = self;
+        match count {
+            1 => format!("[{first}]"),
+            _ => format!("[{first}..{}]", first + count - 1),
+        }
+    }
 }
 
 fn labelled_run<'a>(run: &Run<'a>) -> Item<'a> {
-    let Run {
-        first,
-        count,
-        element,
-    } = run;
-    let label = match count {
-        1 => format!("[{first}]"),
-        _ => format!("[{first}..{}]", first + count - 1),
-    };
     Item {
-        label: label.into(),
-        doc: match element.is_zero() {
+        label: run.label().into(),
+        doc: match run.element.is_zero() {
             true => Doc::word(Role::Faint, "all zero"),
-            false => value(element),
+            false => value(&run.element),
         },
     }
 }
