@@ -11,7 +11,7 @@ use crate::Outcome;
 use crate::args::{self, InfoFormat, OutputArgs, Source};
 use crate::failure::Refusal;
 use crate::info::Info;
-use crate::log::Log;
+use crate::log::{Log, warn};
 use crate::output::Output;
 use crate::select::select;
 use crate::source::{self, Opened};
@@ -75,6 +75,13 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
             dumped.gaps,
             dumped.errors.len()
         ));
+        if args.format == args::Format::Bpftool && !dumped.is_complete() {
+            warn(format_args!(
+                "{} gaps, {} maps not read: --format text says where and why",
+                dumped.gaps,
+                dumped.errors.len()
+            ));
+        }
         Outcome::of(dumped.is_complete())
     });
     output.finish(outcome.map_err(Into::into))

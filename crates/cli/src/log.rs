@@ -35,6 +35,11 @@ impl Log {
     }
 }
 
+/// Says something that the output itself has no place for.
+pub(crate) fn warn(text: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "bpfreeze: {text}");
+}
+
 /// A bar on a terminal, for work that turns out to take its time.
 #[derive(Debug)]
 pub(crate) struct Progress {

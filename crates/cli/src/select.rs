@@ -61,7 +61,7 @@ fn unknown(maps: &[MapInfo], text: &str, source: &str) -> Refusal {
     let listed = names.iter().take(LISTED);
     let listed: Vec<_> = listed
         .map(|(name, ids)| match *name {
-            "" => ids.join(", "),
+            "" => format!("nameless ones ({})", ids.join(", ")),
             name => format!("{name} ({})", ids.join(", ")),
         })
         .collect();
