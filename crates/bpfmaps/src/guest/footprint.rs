@@ -2,7 +2,10 @@
 //! `/proc/PID/fdinfo` (`bpf_map_memory_usage`).
 //!
 //! Since 6.4 each type of map has its own way (`map_mem_usage`, 90a5527d7686);
-//! before, one formula served them all.
+//! before, one formula served them all. Kernels from 6.15 to somewhere before
+//! 7.1 go on counting 32 bytes a CPU for lock counters that their hash tables
+//! no longer have; nothing in BTF tells them from later ones, so that what
+//! stands here is what the table takes.
 
 use btf_layout::{Btf, Error, Member};
 use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
