@@ -44,7 +44,7 @@ impl fmt::Display for Cpus {
 }
 
 /// A map's description, as `bpf_map_info` and `struct bpf_map` have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapInfo {
     /// The id, unique in its kernel.
     pub id: u32,

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-/// A map's type. Numbers that this list does not know are kept as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A map's type. Numbers that this list does not know are kept as they are;
+/// the default is 0, which no map has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapType(pub u32);
 
 macro_rules! map_types {

@@ -85,27 +85,13 @@ fn distance(name: &str, text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use bpfmaps::MapType;
-
     use super::*;
 
     fn map(id: u32, name: &str) -> MapInfo {
         MapInfo {
             id,
             name: name.to_owned(),
-            map_type: MapType::ARRAY,
-            key_size: 4,
-            value_size: 4,
-            max_entries: 1,
-            flags: 0,
-            map_extra: 0,
-            btf_id: None,
-            btf_key_type_id: 0,
-            btf_value_type_id: 0,
-            btf_vmlinux_value_type_id: 0,
-            frozen: None,
-            memory: None,
-            kva: None,
+            ..MapInfo::default()
         }
     }
 

@@ -201,21 +201,12 @@ mod tests {
 
     fn map(map_type: MapType, flags: u32) -> MapInfo {
         MapInfo {
-            id: 1,
-            name: String::new(),
             map_type,
             key_size: 5,
             value_size: 13,
             max_entries: 3,
             flags,
-            map_extra: 0,
-            btf_id: None,
-            btf_key_type_id: 0,
-            btf_value_type_id: 0,
-            btf_vmlinux_value_type_id: 0,
-            frozen: None,
-            memory: None,
-            kva: None,
+            ..MapInfo::default()
         }
     }
 
