@@ -8,6 +8,7 @@ use guestmem::{Address, Cause, Fault, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
 use super::per_cpu::Gatherer;
+use super::place::{self, POINTER};
 use crate::entry::{Bytes, Entry};
 use crate::walk::{GapAt, Reason, Walker};
 use crate::{Error, MapInfo};
@@ -115,9 +116,6 @@ fn stride(value_size: u32) -> u64 {
     u64::from(value_size).next_multiple_of(8)
 }
 
-/// Bytes of a per-CPU pointer.
-const POINTER: u64 = 8;
-
 impl Array<'_> {
     /// Visits every index and its value, or its values on each CPU.
     pub(super) fn walk(&self, walker: &mut Walker<'_, '_>) {
@@ -181,9 +179,7 @@ impl Array<'_> {
         let mut block = Vec::new();
         let mut index = 0;
         while index < count {
-            let offset = index.checked_mul(stride);
-            let at = offset.and_then(|offset| self.values.checked_add(offset));
-            let at = at.unwrap_or(Kva::at(u64::MAX));
+            let at = place::element(self.values, index, stride);
             let len = per_block.min(count - index) * stride;
             let fault = self.memory.read_more(at, len, &mut block).err();
             let mut elements = block.chunks_exact(step.max(1));
@@ -199,8 +195,7 @@ impl Array<'_> {
             let partial = elements.remainder();
             let first = index;
             if partial.is_empty() {
-                let page_end = (fault.addr.get() | PAGE_MASK).saturating_add(1);
-                let readable = page_end.saturating_sub(self.values.get()) / stride.max(1);
+                let readable = place::behind(fault, self.values, stride);
                 index = readable.clamp(first + 1, count);
                 let at = GapAt::Indices(first, index - 1);
                 walker.walk.gap(at, fault.cause);
@@ -213,9 +208,6 @@ impl Array<'_> {
         }
     }
 }
-
-/// The smallest page: what is unreadable is so for at least the rest of it.
-const PAGE_MASK: u64 = 0xfff;
 
 /// An index as the key that it is. It is less than a `max_entries`.
 fn key(index: u64) -> u32 {

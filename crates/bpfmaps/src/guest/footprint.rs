@@ -12,13 +12,11 @@ use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
 use super::object::{Object, pointee};
+use super::place::POINTER;
 use crate::{MapInfo, MapType};
 
 const MMAPABLE: u32 = 1 << 10;
 const NO_PREALLOC: u32 = 1;
-
-/// Bytes of a pointer, and of a `struct llist_node`.
-const POINTER: u64 = 8;
 
 /// `HASHTAB_MAP_LOCK_COUNT` counters of 4 bytes.
 const LOCKS: u64 = 8 * 4;
@@ -176,6 +174,7 @@ impl HashMembers {
             bytes = bytes.checked_add(LOCKS.checked_mul(cpus)?)?;
         }
         let elements = match stored {
+            // The list node in front of each is a pointer.
             Some(stored) => {
                 each = each.checked_add(POINTER)?;
                 if is_per_cpu {

@@ -9,6 +9,7 @@ use kernel::PerCpu;
 
 use super::object::{Object, pointee};
 use super::per_cpu::Gatherer;
+use super::place::{self, POINTER};
 use crate::entry::{Bytes, Entry};
 use crate::walk::{GapAt, Reason, Walker};
 use crate::{Error, MapInfo};
@@ -18,9 +19,6 @@ const BLOCK: u64 = 64 << 10;
 
 /// Bytes of an element that are read before its hash is known to be right.
 const FIRST_READ: u64 = 64 << 10;
-
-/// Bytes of a per-CPU pointer.
-const POINTER: u64 = 8;
 
 /// Where the members of `struct bpf_htab` and its parts are.
 #[derive(Debug)]
@@ -158,7 +156,7 @@ impl Table<'_> {
         let mut bucket = 0;
         while bucket < self.readable {
             let count = per_block.min(self.readable - bucket);
-            let at = self.bucket_at(bucket);
+            let at = place::element(self.buckets, bucket, bucket_size);
             let read = self.memory.read_more(at, count * bucket_size, &mut block);
             // As many buckets as the block holds whole.
             let whole = block.len() as u64 / bucket_size;
@@ -171,19 +169,10 @@ impl Table<'_> {
             bucket += whole;
             if let Err(fault) = read {
                 walker.walk.fault(fault);
-                // On with the first bucket that begins behind the fault's page.
-                let page = fault.addr.get() | 0xfff;
-                let behind = page.saturating_sub(self.buckets.get()) / bucket_size + 1;
-                bucket = behind.max(bucket + 1);
+                let readable = place::behind(fault, self.buckets, bucket_size);
+                bucket = readable.max(bucket + 1);
             }
         }
-    }
-
-    fn bucket_at(&self, index: u64) -> Kva {
-        let offset = index.checked_mul(self.layout.bucket_size);
-        offset
-            .and_then(|offset| self.buckets.checked_add(offset))
-            .unwrap_or(Kva::at(u64::MAX))
     }
 
     /// Visits the chain of the bucket `index`, whose bytes are `head`.

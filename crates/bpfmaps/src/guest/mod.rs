@@ -13,6 +13,7 @@ mod idr;
 mod map_object;
 mod object;
 mod per_cpu;
+mod place;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
