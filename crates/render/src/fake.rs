@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bpfmaps::{
-    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, Gap, KernelInfo, MapInfo, MapType,
-    Maps, Visitor, Walk,
+    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, Gap, KernelInfo, MapInfo, MapState,
+    MapType, Maps, Progs, Symbol, Visitor, Walk,
 };
 use btf_layout::{Btf, TypeId};
 use guestmem::{Fault, Kva, Memory};
@@ -229,6 +229,18 @@ impl BpfMapAccessor for Fake {
             }
         }
         Ok(walk)
+    }
+
+    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        Ok(Progs::default())
+    }
+
+    fn symbol(&self, _at: Kva) -> Option<Symbol> {
+        None
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {

@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bpfmaps::{
-    BpfMapAccessor, Bytes, Entry, Error, KernelInfo, MapInfo, MapType, Maps, Visitor, Walk,
+    BpfMapAccessor, Bytes, Entry, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs,
+    Symbol, Visitor, Walk,
 };
 use btf_layout::Btf;
 use btf_layout::build::Builder;
@@ -66,6 +67,18 @@ impl BpfMapAccessor for Endless {
                 return Ok(walk);
             }
         }
+    }
+
+    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        Ok(Progs::default())
+    }
+
+    fn symbol(&self, _at: Kva) -> Option<Symbol> {
+        None
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {

@@ -34,7 +34,8 @@ use self::shape::Shape;
 use self::sys::OpenMap;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapType, Maps, Reason, Visitor, Walk,
+    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, MapType, Maps, Progs, Reason,
+    Symbol, Visitor, Walk,
 };
 
 /// How entries are asked for.
@@ -202,6 +203,18 @@ impl BpfMapAccessor for Live {
             map_type => walker.unread_type(map_type),
         }
         Ok(walker.finish())
+    }
+
+    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        Ok(Progs::default())
+    }
+
+    fn symbol(&self, _at: Kva) -> Option<Symbol> {
+        None
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {

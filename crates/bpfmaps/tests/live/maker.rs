@@ -161,7 +161,7 @@ pub(crate) fn read(live: &Live, map: &MapInfo) -> (Walk, Contents) {
             }
             _ => panic!("{entry:?}"),
         };
-        let before = contents.insert(entry.key().to_vec(), values);
+        let before = contents.insert(entry.key().unwrap().to_vec(), values);
         assert!(before.is_none(), "{:x?} comes twice", entry.key());
         ControlFlow::Continue(())
     });

@@ -148,7 +148,7 @@ struct Element<'a> {
 impl Serialize for Element<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("key", &ByteList(self.entry.key()))?;
+        map.serialize_entry("key", &ByteList(self.entry.key().unwrap_or_default()))?;
         match self.entry {
             Entry::KeyValue { value, .. } => map.serialize_entry("value", &Raw(value))?,
             Entry::PerCpu { values, .. } => {
@@ -186,7 +186,7 @@ impl Serialize for FormattedEntry<'_> {
         let entry = self.element.entry;
         let mut map = serializer.serialize_map(None)?;
         if let Some(shape) = &self.element.map.key {
-            let key = Object::new(shape, Bytes::whole(entry.key()));
+            let key = Object::new(shape, Bytes::whole(entry.key().unwrap_or_default()));
             map.serialize_entry("key", &Formatted(key))?;
         }
         match entry {

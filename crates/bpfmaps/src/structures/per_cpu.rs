@@ -9,7 +9,7 @@ use crate::entry::{Bytes, CpuValue, Entry};
 use crate::walk::Walker;
 
 /// Buffers for the values of one entry, kept from entry to entry.
-pub(super) struct Gatherer<'a> {
+pub(crate) struct Gatherer<'a> {
     memory: &'a dyn Memory<Kva>,
     per_cpu: &'a PerCpu,
     value_size: u64,
@@ -17,7 +17,7 @@ pub(super) struct Gatherer<'a> {
 }
 
 impl<'a> Gatherer<'a> {
-    pub(super) fn new(memory: &'a dyn Memory<Kva>, per_cpu: &'a PerCpu, value_size: u32) -> Self {
+    pub(crate) fn new(memory: &'a dyn Memory<Kva>, per_cpu: &'a PerCpu, value_size: u32) -> Self {
         Self {
             memory,
             per_cpu,
@@ -28,7 +28,7 @@ impl<'a> Gatherer<'a> {
 
     /// Visits the entry of `key` whose values the `__percpu` pointer
     /// `pointer` stands for.
-    pub(super) fn visit(
+    pub(crate) fn visit(
         &mut self,
         key: &[u8],
         pointer: u64,

@@ -18,14 +18,14 @@ const BLOCK: u64 = 256 << 10;
 
 /// Where the members of `struct bpf_array` are.
 #[derive(Debug)]
-pub(super) struct ArrayLayout {
+pub(crate) struct ArrayLayout {
     elem_size: Member,
     value: Member,
     pptrs: Member,
 }
 
 /// One array map.
-pub(super) struct Array<'m> {
+pub(crate) struct Array<'m> {
     memory: &'m dyn Memory<Kva>,
     /// The first value, or the first per-CPU pointer.
     values: Kva,
@@ -35,7 +35,7 @@ pub(super) struct Array<'m> {
 }
 
 impl ArrayLayout {
-    pub(super) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+    pub(crate) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
         let array = btf.record("bpf_array")?;
         Ok(Self {
             elem_size: array.member("elem_size")?,
@@ -46,7 +46,7 @@ impl ArrayLayout {
 
     /// The array `map` at `at`, no longer than `memory_size` can hold;
     /// `per_cpu` for arrays whose values are.
-    pub(super) fn array<'m>(
+    pub(crate) fn array<'m>(
         &self,
         memory: &'m dyn Memory<Kva>,
         map: &MapInfo,
@@ -118,7 +118,7 @@ fn stride(value_size: u32) -> u64 {
 
 impl Array<'_> {
     /// Visits every index and its value, or its values on each CPU.
-    pub(super) fn walk(&self, walker: &mut Walker<'_, '_>) {
+    pub(crate) fn walk(&self, walker: &mut Walker<'_, '_>) {
         match self.per_cpu {
             Some(per_cpu) => self.walk_per_cpu(per_cpu, walker),
             None => self.walk_values(walker),

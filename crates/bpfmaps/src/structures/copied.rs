@@ -8,13 +8,13 @@ const LARGEST: u64 = 64 << 10;
 
 /// The bytes of a struct and where they come from.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(crate) struct Copied {
     bytes: Vec<u8>,
 }
 
-impl Object {
+impl Copied {
     /// Copies `size` bytes, which BTF says and is not believed beyond reason.
-    pub(super) fn load(memory: &dyn Memory<Kva>, at: Kva, size: u64) -> Result<Self, Fault<Kva>> {
+    pub(crate) fn load(memory: &dyn Memory<Kva>, at: Kva, size: u64) -> Result<Self, Fault<Kva>> {
         let read = memory.read_up_to(at, size.min(LARGEST));
         match read.fault {
             Some(fault) => Err(fault),
@@ -24,7 +24,7 @@ impl Object {
 
     /// An unsigned member of 1, 2, 4 or 8 bytes. A member that BTF places
     /// outside of its struct is 0, as it cannot have been copied.
-    pub(super) fn uint(&self, member: &Member) -> u64 {
+    pub(crate) fn uint(&self, member: &Member) -> u64 {
         let mut word = [0; 8];
         for (to, from) in word.iter_mut().zip(self.raw(member)) {
             *to = *from;
@@ -37,17 +37,17 @@ impl Object {
         clippy::cast_possible_truncation,
         reason = "used for members that BTF gives 4 bytes"
     )]
-    pub(super) fn u32(&self, member: &Member) -> u32 {
+    pub(crate) fn u32(&self, member: &Member) -> u32 {
         self.uint(member) as u32
     }
 
     /// A member as an address.
-    pub(super) fn pointer(&self, member: &Member) -> Kva {
+    pub(crate) fn pointer(&self, member: &Member) -> Kva {
         Kva::at(self.uint(member))
     }
 
     /// The bytes of a member.
-    pub(super) fn raw(&self, member: &Member) -> &[u8] {
+    pub(crate) fn raw(&self, member: &Member) -> &[u8] {
         let part = || {
             let start = usize::try_from(member.offset).ok()?;
             let len = usize::try_from(member.size).ok()?;
@@ -58,7 +58,7 @@ impl Object {
 
     /// The text in a member, up to its NUL. Control characters, which the
     /// kernel lets into no name, are replaced like bytes that are no UTF-8.
-    pub(super) fn text(&self, member: &Member) -> String {
+    pub(crate) fn text(&self, member: &Member) -> String {
         let bytes = self.raw(member).split(|&byte| byte == 0).next();
         let text = String::from_utf8_lossy(bytes.unwrap_or_default());
         text.replace(char::is_control, "\u{fffd}")
@@ -68,7 +68,7 @@ impl Object {
 /// The struct that the pointer `member` points at.
 ///
 /// Safer than its name where several structs of the kernel share one.
-pub(super) fn pointee<'b>(btf: &'b Btf, member: &Member) -> Result<Record<'b>, Error> {
+pub(crate) fn pointee<'b>(btf: &'b Btf, member: &Member) -> Result<Record<'b>, Error> {
     match btf.resolve(member.ty)?.1 {
         Type::Ptr { target } => btf.record_by_id(target),
         _ => btf.record_by_id(member.ty),

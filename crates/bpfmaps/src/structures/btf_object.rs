@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use btf_layout::{Btf, Member};
 use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
-use kernel::Kernel;
 use rustc_hash::FxHashMap;
 
-use super::object::Object;
+use super::copied::Copied;
 use crate::Error;
+use crate::target::Target;
 
 /// The kernel refuses BTF beyond this size (`BTF_MAX_SIZE`, raised from
 /// 16 MiB in 7.0).
@@ -23,7 +23,7 @@ const DEEPEST: u32 = 4;
 
 /// Parsed BTF by the address of its `struct btf`.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     by_address: RefCell<FxHashMap<Kva, Rc<Btf>>>,
     /// Bytes that were parsed for them.
     bytes: Cell<usize>,
@@ -49,7 +49,7 @@ impl Parsed {
 
 /// Where the members of `struct btf` are.
 #[derive(Debug)]
-pub(super) struct BtfObjectLayout {
+pub(crate) struct BtfObjectLayout {
     size: u64,
     id: Member,
     data: Member,
@@ -60,7 +60,7 @@ pub(super) struct BtfObjectLayout {
 }
 
 impl BtfObjectLayout {
-    pub(super) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+    pub(crate) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
         let object = btf.record("btf")?;
         Ok(Self {
             size: object.size(),
@@ -74,18 +74,23 @@ impl BtfObjectLayout {
     }
 
     /// The id of the BTF at `at`.
-    pub(super) fn id(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<u32, Fault<Kva>> {
+    pub(crate) fn id(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<u32, Fault<Kva>> {
         memory.load_u32(at.checked_add(self.id.offset).unwrap_or(at))
     }
 
     /// Parses the BTF at `at`, on its base, or takes it from `known`.
-    pub(super) fn load(&self, kernel: &Kernel, at: Kva, known: &Parsed) -> Result<Rc<Btf>, Error> {
-        self.load_at_depth(kernel, at, known, 0)
+    pub(crate) fn load(
+        &self,
+        target: &dyn Target,
+        at: Kva,
+        known: &Parsed,
+    ) -> Result<Rc<Btf>, Error> {
+        self.load_at_depth(target, at, known, 0)
     }
 
     fn load_at_depth(
         &self,
-        kernel: &Kernel,
+        target: &dyn Target,
         at: Kva,
         known: &Parsed,
         depth: u32,
@@ -94,16 +99,16 @@ impl BtfObjectLayout {
             return Ok(btf);
         }
         let unreadable = |what| move |source| Error::Unreadable { what, source };
-        let object = Object::load(kernel, at, self.size).map_err(unreadable("struct btf"))?;
+        let object = Copied::load(target, at, self.size).map_err(unreadable("struct btf"))?;
         let base = object.pointer(&self.base);
         let of_kernel = object.uint(&self.kernel_btf) != 0;
         if of_kernel && base.get() == 0 {
-            return Ok(Rc::clone(kernel.btf()));
+            return Ok(Rc::clone(target.btf()));
         }
         let id = object.u32(&self.id);
         let size = object.uint(&self.data_size);
         let data = object.pointer(&self.data);
-        let read = kernel.read_up_to(data, size.min(LARGEST));
+        let read = target.read_up_to(data, size.min(LARGEST));
         if let Some(source) = read.fault {
             let what = "the data of a struct btf";
             return Err(Error::Unreadable { what, source });
@@ -113,11 +118,11 @@ impl BtfObjectLayout {
             name if name.is_empty() => format!("BTF {id}"),
             name => format!("{name} (BTF {id})"),
         };
-        let origin = format!("{owner} of Linux {}", kernel.release());
+        let origin = format!("{owner} of Linux {}", target.release());
         let btf = if base.get() == 0 || depth == DEEPEST {
             Btf::parse(read.bytes, &origin)?
         } else {
-            let base = self.load_at_depth(kernel, base, known, depth + 1)?;
+            let base = self.load_at_depth(target, base, known, depth + 1)?;
             Btf::parse_split(read.bytes, base, &origin)?
         };
         let btf = Rc::new(btf);

@@ -4,13 +4,13 @@ use btf_layout::{Btf, Member};
 use guestmem::{Address, Kva, Memory};
 
 use super::btf_object::BtfObjectLayout;
-use super::object::Object;
+use super::copied::Copied;
 use crate::walk::Reason;
 use crate::{Error, MapInfo, MapType};
 
 /// Where the members of `struct bpf_map` are.
 #[derive(Debug)]
-pub(super) struct MapLayout {
+pub(crate) struct MapLayout {
     size: u64,
     id: Member,
     name: Member,
@@ -28,7 +28,7 @@ pub(super) struct MapLayout {
 }
 
 impl MapLayout {
-    pub(super) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+    pub(crate) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
         let map = btf.record("bpf_map")?;
         Ok(Self {
             size: map.size(),
@@ -49,14 +49,14 @@ impl MapLayout {
     }
 
     /// Describes the map at `at`, which the idr lists under `id`.
-    pub(super) fn describe(
+    pub(crate) fn describe(
         &self,
         memory: &dyn Memory<Kva>,
         btf: &BtfObjectLayout,
         id: u32,
         at: Kva,
     ) -> Result<MapInfo, Reason> {
-        let map = Object::load(memory, at, self.size).map_err(|fault| fault.cause)?;
+        let map = Copied::load(memory, at, self.size).map_err(|fault| fault.cause)?;
         let own_id = map.u32(&self.id);
         if own_id != id {
             return Err(Reason::Contradiction {
@@ -90,8 +90,8 @@ impl MapLayout {
     }
 
     /// The `struct btf` of the map at `at`; 0 for none.
-    pub(super) fn btf_address(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<Kva, Error> {
-        let map = Object::load(memory, at, self.size).map_err(|source| Error::Unreadable {
+    pub(crate) fn btf_address(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<Kva, Error> {
+        let map = Copied::load(memory, at, self.size).map_err(|source| Error::Unreadable {
             what: "struct bpf_map",
             source,
         })?;

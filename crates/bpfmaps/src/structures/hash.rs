@@ -7,7 +7,7 @@ use btf_layout::{Btf, Member};
 use guestmem::{Address, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
-use super::object::{Object, pointee};
+use super::copied::{Copied, pointee};
 use super::per_cpu::Gatherer;
 use super::place::{self, POINTER};
 use crate::entry::{Bytes, Entry};
@@ -22,7 +22,7 @@ const FIRST_READ: u64 = 64 << 10;
 
 /// Where the members of `struct bpf_htab` and its parts are.
 #[derive(Debug)]
-pub(super) struct HashLayout {
+pub(crate) struct HashLayout {
     table_size: u64,
     buckets: Member,
     n_buckets: Member,
@@ -36,7 +36,7 @@ pub(super) struct HashLayout {
 }
 
 /// One hash map.
-pub(super) struct Table<'m> {
+pub(crate) struct Table<'m> {
     layout: &'m HashLayout,
     memory: &'m dyn Memory<Kva>,
     buckets: Kva,
@@ -54,7 +54,7 @@ pub(super) struct Table<'m> {
 }
 
 impl HashLayout {
-    pub(super) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+    pub(crate) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
         let table = btf.record("bpf_htab")?;
         let buckets = table.member("buckets")?;
         let bucket = pointee(btf, &buckets)?;
@@ -74,7 +74,7 @@ impl HashLayout {
     }
 
     /// The table of `map` at `at`; `per_cpu` for tables whose values are.
-    pub(super) fn table<'m>(
+    pub(crate) fn table<'m>(
         &'m self,
         memory: &'m dyn Memory<Kva>,
         map: &MapInfo,
@@ -82,7 +82,7 @@ impl HashLayout {
         per_cpu: Option<&'m PerCpu>,
         memory_size: u64,
     ) -> Result<Table<'m>, Error> {
-        let object = Object::load(memory, at, self.table_size).map_err(|source| {
+        let object = Copied::load(memory, at, self.table_size).map_err(|source| {
             let what = "struct bpf_htab";
             Error::Unreadable { what, source }
         })?;
@@ -113,7 +113,7 @@ type Broken = (GapAt, Reason);
 
 impl Table<'_> {
     /// Visits every element.
-    pub(super) fn walk(&self, walker: &mut Walker<'_, '_>) {
+    pub(crate) fn walk(&self, walker: &mut Walker<'_, '_>) {
         if !self.count.is_power_of_two() {
             walker.walk.gap(
                 GapAt::Map,

@@ -1,35 +1,20 @@
 //! The backend for a kernel that stands still: everything is read out of its
 //! memory, and nothing is asked of it.
-//!
-//! The walkers below know only `Memory<Kva>` and layouts from BTF; where a
-//! layout differs between kernels, the alternatives stand beside the code
-//! that uses them.
-
-mod array;
-mod btf_object;
-mod footprint;
-mod hash;
-mod idr;
-mod map_object;
-mod object;
-mod per_cpu;
-mod place;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
 use btf_layout::Btf;
 use guestmem::{Address, Kva, Memory};
-use kernel::{Kernel, PerCpu};
+use kernel::Kernel;
 
 use crate::accessor::Visitor;
+use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, Parsed, walk_idr};
+use crate::target::Target;
 use crate::walk::Walker;
-use crate::{BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapType, Maps, Walk};
-use array::ArrayLayout;
-use btf_object::{BtfObjectLayout, Parsed};
-use footprint::Footprint;
-use hash::HashLayout;
-use map_object::MapLayout;
+use crate::{
+    BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, Maps, Progs, Symbol, Walk,
+};
 
 /// The maps of a kernel in memory that stands still.
 #[derive(Debug)]
@@ -46,8 +31,6 @@ pub struct Guest {
 struct Layouts {
     map: OnceCell<MapLayout>,
     btf: OnceCell<BtfObjectLayout>,
-    hash: OnceCell<HashLayout>,
-    array: OnceCell<ArrayLayout>,
     footprint: OnceCell<Footprint>,
 }
 
@@ -113,21 +96,8 @@ impl Guest {
             .ok()?
     }
 
-    /// Where the parts of per-CPU data are, for maps whose values are.
-    fn per_cpu(&self, map: &MapInfo) -> Result<Option<&PerCpu>, Error> {
-        if !map.map_type.is_per_cpu() {
-            return Ok(None);
-        }
-        Ok(Some(self.kernel.require_per_cpu()?))
-    }
-
     fn map_address(map: &MapInfo) -> Result<Kva, Error> {
         map.kva.ok_or(Error::Foreign { id: map.id })
-    }
-
-    /// What bounds the numbers in this kernel's structures.
-    fn memory_size(&self) -> u64 {
-        self.kernel.space().physical().size()
     }
 }
 
@@ -141,10 +111,10 @@ impl BpfMapAccessor for Guest {
         let btf_layout = once(&self.layouts.btf, || {
             BtfObjectLayout::new(self.kernel.btf())
         })?;
-        let nodes = idr::Layout::new(self.kernel.btf())?;
+        let nodes = IdrLayout::new(self.kernel.btf())?;
         let mut maps = Maps::default();
         let mut found = Vec::new();
-        idr::walk(
+        walk_idr(
             &self.kernel,
             &nodes,
             self.map_idr,
@@ -183,29 +153,20 @@ impl BpfMapAccessor for Guest {
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
         let at = Self::map_address(map)?;
         let mut walker = Walker::new(visit);
-        match map.map_type {
-            MapType::HASH | MapType::LRU_HASH | MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH => {
-                let per_cpu = self.per_cpu(map)?;
-                once(&self.layouts.hash, || HashLayout::new(self.kernel.btf()))?
-                    .table(&self.kernel, map, at, per_cpu, self.memory_size())?
-                    .walk(&mut walker);
-            }
-            MapType::ARRAY | MapType::PERCPU_ARRAY => {
-                let per_cpu = self.per_cpu(map)?;
-                once(&self.layouts.array, || ArrayLayout::new(self.kernel.btf()))?
-                    .array(
-                        &self.kernel,
-                        map,
-                        at,
-                        per_cpu,
-                        self.memory_size(),
-                        &mut walker,
-                    )?
-                    .walk(&mut walker);
-            }
-            map_type => walker.unread_type(map_type),
-        }
+        structures::walk(&self.kernel, map, at, &mut walker)?;
         Ok(walker.finish())
+    }
+
+    fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
+        structures::state(&self.kernel, map, Self::map_address(map)?)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        structures::progs(&self.kernel)
+    }
+
+    fn symbol(&self, at: Kva) -> Option<Symbol> {
+        self.kernel.symbol_at(at)
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {

@@ -11,7 +11,7 @@ use btf_layout::{Btf, Error, Member};
 use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
-use super::object::{Object, pointee};
+use super::copied::{Copied, pointee};
 use super::place::POINTER;
 use crate::{MapInfo, MapType};
 
@@ -23,7 +23,7 @@ const LOCKS: u64 = 8 * 4;
 
 /// How this kernel reckons.
 #[derive(Debug)]
-pub(super) enum Footprint {
+pub(crate) enum Footprint {
     /// One formula for all types.
     Uniform,
     /// Each type has its own.
@@ -35,7 +35,7 @@ pub(super) enum Footprint {
 
 /// What the reckoning needs of `struct bpf_htab`.
 #[derive(Debug)]
-pub(super) struct HashMembers {
+pub(crate) struct HashMembers {
     size: u64,
     bucket_size: u64,
     n_buckets: Member,
@@ -50,7 +50,7 @@ pub(super) struct HashMembers {
 }
 
 impl Footprint {
-    pub(super) fn new(btf: &Btf) -> Result<Self, Error> {
+    pub(crate) fn new(btf: &Btf) -> Result<Self, Error> {
         if btf.record("bpf_map_ops")?.find("map_mem_usage").is_none() {
             return Ok(Self::Uniform);
         }
@@ -74,7 +74,7 @@ impl Footprint {
 
     /// The bytes that `map` at `at` takes; `None` for types that are not
     /// reckoned here, and for numbers that no memory could hold.
-    pub(super) fn of(
+    pub(crate) fn of(
         &self,
         memory: &dyn Memory<Kva>,
         map: &MapInfo,
@@ -93,7 +93,7 @@ impl Footprint {
                 | MapType::PERCPU_HASH
                 | MapType::LRU_HASH
                 | MapType::LRU_PERCPU_HASH => {
-                    let table = Object::load(memory, at, hash.size)?;
+                    let table = Copied::load(memory, at, hash.size)?;
                     let stored = if map.flags & NO_PREALLOC == 0 {
                         None
                     } else {
@@ -143,7 +143,7 @@ impl HashMembers {
     fn stored(
         &self,
         memory: &dyn Memory<Kva>,
-        table: &Object,
+        table: &Copied,
         per_cpu: &PerCpu,
     ) -> Result<u64, Fault<Kva>> {
         if table.uint(&self.use_percpu_counter) == 0 {
@@ -158,7 +158,7 @@ impl HashMembers {
     }
 
     /// The bytes of a table with `stored` elements, or of a preallocated one.
-    fn of(&self, map: &MapInfo, table: &Object, stored: Option<u64>, cpus: u64) -> Option<u64> {
+    fn of(&self, map: &MapInfo, table: &Copied, stored: Option<u64>, cpus: u64) -> Option<u64> {
         let is_per_cpu = map.map_type.is_per_cpu();
         let is_lru = matches!(map.map_type, MapType::LRU_HASH | MapType::LRU_PERCPU_HASH);
         let values = u64::from(map.value_size)

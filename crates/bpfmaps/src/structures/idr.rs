@@ -7,7 +7,7 @@
 use btf_layout::{Btf, Error, Member};
 use guestmem::{Address, Kva, Memory};
 
-use super::object::Object;
+use super::copied::Copied;
 use crate::walk::{GapAt, Reason, Walk};
 
 /// Bits of the index that one level of the tree decides
@@ -25,7 +25,7 @@ const MAX_ID: u64 = i32::MAX as u64;
 
 /// Where the members of `struct idr` and `struct xa_node` are.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(crate) struct Layout {
     idr_size: u64,
     head: Member,
     base: Member,
@@ -37,7 +37,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(btf: &Btf) -> Result<Self, Error> {
+    pub(crate) fn new(btf: &Btf) -> Result<Self, Error> {
         let idr = btf.record("idr")?;
         let node = btf.record("xa_node")?;
         Ok(Self {
@@ -54,14 +54,14 @@ impl Layout {
 }
 
 /// Hands every (id, pointer) of the idr at `idr` to `visit`, by ascending id.
-pub(super) fn walk(
+pub(crate) fn walk(
     memory: &dyn Memory<Kva>,
     layout: &Layout,
     idr: Kva,
     walk: &mut Walk,
     visit: &mut dyn FnMut(u32, Kva),
 ) {
-    let object = match Object::load(memory, idr, layout.idr_size) {
+    let object = match Copied::load(memory, idr, layout.idr_size) {
         Ok(object) => object,
         Err(fault) => return walk.fault(fault),
     };
@@ -120,7 +120,7 @@ impl Descent<'_> {
     /// descent is as short as an index is.
     fn node(&mut self, at: Kva, from: Option<&From>) {
         let layout = self.layout;
-        let node = match Object::load(self.memory, at, layout.node_size) {
+        let node = match Copied::load(self.memory, at, layout.node_size) {
             Ok(node) => node,
             Err(fault) => return self.walk.fault(fault),
         };

@@ -1,0 +1,18 @@
+//! Maps whose slots refer to other objects of the kernel.
+
+use guestmem::Kva;
+
+use crate::target::Target;
+use crate::walk::Walker;
+use crate::{Error, MapInfo};
+
+/// Visits the entries of `map` at `at`.
+pub(crate) fn walk(
+    _target: &dyn Target,
+    map: &MapInfo,
+    _at: Kva,
+    walker: &mut Walker<'_, '_>,
+) -> Result<(), Error> {
+    walker.unread_type(map.map_type);
+    Ok(())
+}
