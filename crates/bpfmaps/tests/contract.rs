@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use bpfmaps::contract::{World, check};
 use bpfmaps::{
-    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo, MapType,
-    Maps, Reason, Visitor, Walk,
+    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo,
+    MapState, MapType, Maps, Progs, Reason, Symbol, Visitor, Walk,
 };
 use btf_layout::Btf;
 use btf_layout::build::Builder;
@@ -31,11 +31,12 @@ enum Flaw {
     SilentlyPartial,
     IgnoredBreak,
     SilentlyUnread,
+    WrongKind,
     WrongType,
     Restless,
 }
 
-/// An array, a hash and a queue of two entries each.
+/// An array, a hash and a queue of two entries each, and an arena.
 struct Toy {
     kernel: KernelInfo,
     flaw: Flaw,
@@ -97,14 +98,15 @@ impl BpfMapAccessor for Toy {
             maps: vec![
                 map(1, MapType::ARRAY, 4),
                 map(2, MapType::PERCPU_HASH, 4),
-                map(3, MapType::QUEUE, 4),
+                map(3, MapType::ARENA, 4),
+                map(4, MapType::QUEUE, 4),
             ],
             ..Maps::default()
         };
         if self.is(Flaw::Unordered) {
             maps.maps.swap(0, 1);
         }
-        maps.walk.visited = 3;
+        maps.walk.visited = 4;
         Ok(maps)
     }
 
@@ -122,7 +124,7 @@ impl BpfMapAccessor for Toy {
 
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
         let mut walk = Walk::default();
-        if map.map_type == MapType::QUEUE {
+        if map.map_type == MapType::ARENA {
             if !self.is(Flaw::SilentlyUnread) {
                 let map_type = map.map_type;
                 walk.gap(GapAt::Map, Reason::UnreadType { map_type });
@@ -158,6 +160,10 @@ impl BpfMapAccessor for Toy {
             let present = if self.is(Flaw::MissingCpu) { 1 } else { 2 };
             let entry = match map.map_type {
                 MapType::ARRAY => Entry::KeyValue { key, value: bytes },
+                MapType::QUEUE if !self.is(Flaw::WrongKind) => Entry::Element {
+                    position: walk.visited,
+                    value: bytes,
+                },
                 _ => Entry::PerCpu {
                     key,
                     values: &values[..present],
@@ -171,6 +177,18 @@ impl BpfMapAccessor for Toy {
         }
         walk.visited += u64::from(self.is(Flaw::Miscounted));
         Ok(walk)
+    }
+
+    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        Ok(Progs::default())
+    }
+
+    fn symbol(&self, _at: Kva) -> Option<Symbol> {
+        None
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
@@ -200,7 +218,11 @@ fn each_broken_promise_is_noticed() {
         ),
         (
             Flaw::SilentlyUnread,
-            "map 3 (queue \"toy\"): the type is not read",
+            "map 3 (arena \"toy\"): the type is not read",
+        ),
+        (
+            Flaw::WrongKind,
+            "map 4 (queue \"toy\"): no such map has entries like PerCpu",
         ),
         (Flaw::WrongType, "a key has 4 bytes, its type 1 has 8"),
         (Flaw::Restless, "a second walk is different"),

@@ -7,7 +7,8 @@ use std::ptr;
 use std::rc::Rc;
 
 use bpfmaps::{
-    BpfMapAccessor, Entry, Error, Fetch, KernelInfo, Live, MapInfo, Maps, Visitor, Walk,
+    BpfMapAccessor, Entry, Error, Fetch, KernelInfo, Live, MapInfo, MapState, Maps, Progs, Symbol,
+    Visitor, Walk,
 };
 use btf_layout::{Btf, TypeId};
 use guestmem::{Kva, Memory};
@@ -212,6 +213,18 @@ impl BpfMapAccessor for Only<'_> {
 
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
         self.0.entries(map, visit)
+    }
+
+    fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
+        self.0.state(map)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        self.0.progs()
+    }
+
+    fn symbol(&self, at: Kva) -> Option<Symbol> {
+        self.0.symbol(at)
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
