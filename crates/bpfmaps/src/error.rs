@@ -57,6 +57,17 @@ pub enum Error {
     /// The kernel's symbols lack what is needed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// An arena has numbers that none can have.
+    #[error(transparent)]
+    Arena(#[from] arena::WindowError),
+    /// An arena's scratch page cannot be told from its other pages.
+    #[error(
+        "cannot tell which page frame the struct page at {page} is of: the kernel's symbols do not tell vmemmap"
+    )]
+    ScratchPage {
+        /// The address of its `struct page`.
+        page: Kva,
+    },
     /// The map was not listed by this backend.
     #[error("map {id} has no address: it was not listed by this backend")]
     Foreign {

@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Address, Kva, Memory};
 use kernel::Kernel;
@@ -13,7 +14,7 @@ use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, 
 use crate::target::Target;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, Maps, Progs, Symbol, Walk,
+    BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs, Symbol, Walk,
 };
 
 /// The maps of a kernel in memory that stands still.
@@ -159,6 +160,13 @@ impl BpfMapAccessor for Guest {
 
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
         structures::state(&self.kernel, map, Self::map_address(map)?)
+    }
+
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        if map.map_type != MapType::ARENA {
+            return Ok(None);
+        }
+        structures::arena(&self.kernel, map, Self::map_address(map)?).map(Some)
     }
 
     fn progs(&self) -> Result<Progs, Error> {

@@ -5,6 +5,7 @@
 //! the kernel stands still or runs; where a layout differs between kernels,
 //! the alternatives stand beside the code that uses them.
 
+mod arena;
 mod array;
 mod bloom;
 mod btf_object;
@@ -35,6 +36,7 @@ use crate::{Error, MapInfo, MapState, MapType};
 use array::ArrayLayout;
 use hash::HashLayout;
 
+pub(crate) use arena::open as arena;
 pub(crate) use btf_object::{BtfObjectLayout, Parsed};
 pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
@@ -89,6 +91,7 @@ pub(crate) fn walk(
         | MapType::CGRP_STORAGE
         | MapType::CGROUP_STORAGE
         | MapType::PERCPU_CGROUP_STORAGE => storage::walk(target, map, at, walker),
+        MapType::ARENA => arena::walk(target, map, at, walker),
         map_type => {
             walker.unread_type(map_type);
             Ok(())
