@@ -68,6 +68,12 @@ pub enum Error {
         /// The address of its `struct page`.
         page: Kva,
     },
+    /// The direct map of the running kernel was not found.
+    #[error("cannot tell where the direct map is from the page tables at {root}")]
+    NoDirectMap {
+        /// The kernel address of the root table.
+        root: Kva,
+    },
     /// The map was not listed by this backend.
     #[error("map {id} has no address: it was not listed by this backend")]
     Foreign {

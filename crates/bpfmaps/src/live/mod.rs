@@ -13,6 +13,7 @@
 //! locks and timers.
 
 mod array;
+mod direct_map;
 mod hash;
 mod host;
 mod keys;
