@@ -22,3 +22,9 @@ pub(crate) fn behind(fault: Fault<Kva>, array: Kva, size: u64) -> u64 {
     let page_end = (fault.addr.get() | PAGE_MASK).saturating_add(1);
     page_end.saturating_sub(array.get()) / size.max(1)
 }
+
+/// The first element that begins in the page of `fault`.
+pub(crate) fn first_in_page(fault: Fault<Kva>, array: Kva, size: u64) -> u64 {
+    let page = fault.addr.get() & !PAGE_MASK;
+    page.saturating_sub(array.get()).div_ceil(size.max(1))
+}
