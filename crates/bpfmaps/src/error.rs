@@ -5,6 +5,8 @@ use std::io;
 use guestmem::{Fault, Kva};
 use thiserror::Error;
 
+use crate::Reason;
+
 /// Why an operation could not be done at all. What an operation could not
 /// read while it went on is in its [`Walk`](crate::Walk).
 #[derive(Debug, Error)]
@@ -51,6 +53,9 @@ pub enum Error {
         /// Where, and why not.
         source: Fault<Kva>,
     },
+    /// A structure contradicts itself, or claims what memory cannot hold.
+    #[error(transparent)]
+    Damaged(#[from] Reason),
     /// BTF that cannot be used, or a kernel whose BTF lacks what is needed.
     #[error(transparent)]
     Btf(#[from] btf_layout::Error),

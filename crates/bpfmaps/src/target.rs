@@ -64,8 +64,8 @@ impl Target for Kernel {
         Ok(Kernel::require(self, name)?)
     }
 
-    fn symbol_at(&self, _at: Kva) -> Option<Symbol> {
-        None
+    fn symbol_at(&self, at: Kva) -> Option<Symbol> {
+        Kernel::symbol_at(self, at)
     }
 
     fn per_cpu(&self) -> Result<&PerCpu, Error> {

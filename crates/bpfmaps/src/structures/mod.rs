@@ -9,6 +9,7 @@ mod arena;
 mod array;
 mod bloom;
 mod btf_object;
+mod bytes;
 mod copied;
 mod cycle;
 mod fields;
@@ -28,15 +29,17 @@ mod rhash;
 mod ring_buffer;
 mod slots;
 mod stack_trace;
+mod state;
 mod storage;
 mod struct_ops;
+mod words;
 
 use guestmem::Kva;
 use kernel::PerCpu;
 
 use crate::target::Target;
 use crate::walk::Walker;
-use crate::{Error, MapInfo, MapState, MapType};
+use crate::{Error, MapInfo, MapType};
 use array::ArrayLayout;
 use hash::HashLayout;
 
@@ -46,6 +49,7 @@ pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
 pub(crate) use map_object::MapLayout;
 pub(crate) use progs::list as progs;
+pub(crate) use state::state;
 
 /// Visits every entry of `map`, whose `struct bpf_map` is at `at`.
 pub(crate) fn walk(
@@ -101,15 +105,6 @@ pub(crate) fn walk(
             Ok(())
         }
     }
-}
-
-/// The state of `map` as a whole; `None` for types that have none.
-pub(crate) fn state(
-    _target: &dyn Target,
-    _map: &MapInfo,
-    _at: Kva,
-) -> Result<Option<MapState>, Error> {
-    Ok(None)
 }
 
 /// Where the parts of per-CPU data are, for maps whose values are.
