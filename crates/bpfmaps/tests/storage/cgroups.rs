@@ -151,7 +151,7 @@ fn a_broken_list_ends_in_a_gap() {
     assert!(gaps(&walk)[0].contains("page not present"), "{walk:?}");
     let (found, walk) = corrupt(|made| {
         made.maps
-            .set(made.elements[1], "bpf_cgroup_storage.map", WILD)
+            .set(made.elements[1], "bpf_cgroup_storage.map", WILD);
     });
     assert_eq!(found.len(), 1);
     assert!(
@@ -164,7 +164,7 @@ fn a_broken_list_ends_in_a_gap() {
 fn buffers_that_are_nowhere_and_sizes_that_cannot_be_are_gaps() {
     let (found, walk) = corrupt(|made| {
         made.maps
-            .set(made.elements[0], "bpf_cgroup_storage.buf", WILD)
+            .set(made.elements[0], "bpf_cgroup_storage.buf", WILD);
     });
     let element = format!("cgroup 9 /a [{}] = …", KEYS[0]);
     assert_eq!((found.len(), &found[0], walk.gaps.len()), (3, &element, 1));
