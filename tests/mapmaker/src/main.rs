@@ -5,6 +5,7 @@
 //! when every map stands still, and the program then sleeps for as long as it is let.
 
 mod datum;
+mod devices;
 mod fill;
 mod kinds;
 mod make;
@@ -16,6 +17,7 @@ mod programs;
 mod queues;
 mod rng;
 mod slots;
+mod sockets;
 mod sys;
 mod truth;
 
