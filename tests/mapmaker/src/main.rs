@@ -18,7 +18,9 @@ mod queues;
 mod rng;
 mod slots;
 mod sockets;
+mod storage;
 mod sys;
+mod traffic;
 mod truth;
 
 use std::fs::{self, File};
