@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use btf_layout::Btf;
 use guestmem::{Address, Kva, Memory};
-use kernel::Kernel;
+use kernel::{Kernel, PerCpu};
 
 use crate::accessor::Visitor;
 use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, Parsed, walk_idr};
@@ -171,5 +171,13 @@ impl BpfMapAccessor for Guest {
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
         Some(&self.kernel)
+    }
+
+    fn memory_size(&self) -> Option<u64> {
+        Some(Target::memory_size(&self.kernel))
+    }
+
+    fn per_cpu(&self) -> Option<&PerCpu> {
+        self.kernel.per_cpu()
     }
 }
