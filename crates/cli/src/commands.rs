@@ -54,9 +54,9 @@ pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
     let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
     let maps = list(&*accessor, &log)?;
     let options = options(&args.source.source, args.format, None, &output);
-    let printed = render::maps(accessor.kernel(), &maps, &options, &mut output);
-    let outcome = Outcome::of(maps.walk.is_complete());
-    output.finish(printed.map(|()| outcome).map_err(Into::into))
+    let listed = render::maps(&*accessor, &maps, &options, &mut output);
+    let outcome = listed.map(|listed| Outcome::of(listed.is_complete()));
+    output.finish(outcome.map_err(Into::into))
 }
 
 /// `bpfreeze dump`.
