@@ -13,6 +13,7 @@
 //! locks and timers.
 
 mod array;
+mod direct_map;
 mod hash;
 mod host;
 mod keys;
@@ -25,6 +26,7 @@ use std::fs;
 use std::io;
 use std::rc::Rc;
 
+use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
 use nix::errno::Errno;
@@ -206,6 +208,10 @@ impl BpfMapAccessor for Live {
     }
 
     fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
         Ok(None)
     }
 

@@ -4,6 +4,7 @@ mod map;
 
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::{
     Arch, BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, Maps, Progs, Symbol, Visitor,
     Walk,
@@ -125,6 +126,10 @@ impl BpfMapAccessor for Fake {
             true => Ok(self.find(map)?.state.clone()),
             false => Ok(None),
         }
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        Ok(None)
     }
 
     fn progs(&self) -> Result<Progs, Error> {
