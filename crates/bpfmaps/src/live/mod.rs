@@ -226,6 +226,10 @@ impl BpfMapAccessor for Live {
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
         None
     }
+
+    fn hides_special(&self, _map: &MapInfo) -> bool {
+        true
+    }
 }
 
 /// Why bpf(2) could not be used.
