@@ -82,7 +82,7 @@ impl Serialize for ProgJson<'_> {
         map.serialize_entry("tag", &Text(Hex(&prog.tag)))?;
         map.serialize_entry("gpl", &prog.gpl)?;
         if prog.attach != Attach::default() {
-            map.serialize_entry("attach", &AttachJson(prog))?;
+            map.serialize_entry("attach", &AttachJson(&prog.attach))?;
         }
         if let Some((count, time)) = prog.runs {
             map.serialize_entry("run_count", &count)?;
@@ -112,23 +112,20 @@ impl Serialize for ProgJson<'_> {
     }
 }
 
-struct AttachJson<'a>(&'a ProgInfo);
+struct AttachJson<'a>(&'a Attach);
 
 impl Serialize for AttachJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ProgInfo {
-            attach, prog_type, ..
-        } = self.0;
+        let attach = self.0;
         let mut map = serializer.serialize_map(None)?;
         if let Some(attach_type) = &attach.attach_type {
             map.serialize_entry("type", attach_type)?;
         }
         if let Some(function) = &attach.function {
-            let name = match prog_type.name() {
-                Some("struct_ops") => "struct_ops",
-                _ => "function",
-            };
-            map.serialize_entry(name, function)?;
+            map.serialize_entry("function", function)?;
+        }
+        if let Some(member) = &attach.struct_ops {
+            map.serialize_entry("struct_ops", member)?;
         }
         map.end()
     }

@@ -122,7 +122,7 @@ fn prog_row(prog: &ProgInfo) -> Row {
 }
 
 fn attach(attach: &Attach) -> String {
-    let parts = [&attach.attach_type, &attach.function];
+    let parts = [&attach.attach_type, &attach.function, &attach.struct_ops];
     let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
     match parts.is_empty() {
         true => "-".to_owned(),

@@ -375,6 +375,7 @@ fn progs() -> Vec<ProgInfo> {
             attach: Attach {
                 attach_type: text("trace_fentry"),
                 function: text("tcp_connect"),
+                struct_ops: None,
             },
             runs: Some((1000, 1_234_567)),
             recursion_misses: Some(1),
@@ -391,8 +392,8 @@ fn progs() -> Vec<ProgInfo> {
         ProgInfo {
             prog_type: ProgType(27),
             attach: Attach {
-                attach_type: None,
-                function: text("tcp_congestion_ops.init"),
+                struct_ops: text("tcp_congestion_ops.init"),
+                ..Attach::default()
             },
             ..named(12, "my_init", &[10])
         },
