@@ -6,12 +6,13 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
-use crate::guest::{self, Variant, Wish};
+use crate::guest::{self, Wish};
 use crate::initrd::Live;
 use crate::install;
 use crate::paths;
 use crate::run::run;
 use crate::tidy;
+use crate::variant::Variant;
 
 /// Whether the tests that read guests take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! is costly is kept in the user's cache folder, under `bpfreeze`.
 #![expect(clippy::print_stderr, reason = "a task tells its user what it does")]
 
+mod apt;
 mod artifacts;
 mod check;
 mod cpio;
@@ -17,6 +18,7 @@ mod qemu;
 mod qmp;
 mod run;
 mod tidy;
+mod variant;
 
 use std::process::ExitCode;
 
@@ -24,8 +26,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::check::Guests;
-use crate::guest::{Variant, Wish};
+use crate::guest::Wish;
 use crate::initrd::Live;
+use crate::variant::Variant;
 
 /// The project's own tasks.
 #[derive(Debug, Parser)]
