@@ -18,6 +18,11 @@ fail() {
     sleep 1000000
 }
 
+for module in /modules/*.ko; do
+    [ ! -e "$module" ] || insmod "$module" || fail "insmod $module"
+done
+ip link set lo up
+
 word() { # the value of NAME=VALUE on the kernel's command line
     sed -n "s/.*\<$1=\([^ ]*\).*/\1/p" /proc/cmdline
 }
