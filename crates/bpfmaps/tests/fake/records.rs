@@ -89,11 +89,13 @@ pub(crate) const RECORDS: &[Table] = &[
         96,
         &[
             ("cpu", 4, Word(4)),
+            ("pmu", 8, Word(8)),
             ("attr.type", 16, Word(4)),
             ("attr.config", 24, Word(8)),
             ("hw.target", 72, Word(8)),
         ],
     ),
+    ("pmu", 24, &[("name", 16, Word(8))]),
     ("bpf_event_entry", 24, &[("event", 8, Word(8))]),
     (
         "sock",

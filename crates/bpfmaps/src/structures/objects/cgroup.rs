@@ -26,7 +26,7 @@ impl CgroupNames {
             node: btf.record("cgroup")?.member("kn")?,
             id: node.member("id")?,
             owner: node.member("priv")?,
-            // Renamed when it came under RCU in 6.15 (633488947ef6).
+            // Renamed between 6.12 and 6.18, when RCU came to protect it.
             parent: node.member_any(&["__parent", "parent"])?,
             name: node.member("name")?,
         })

@@ -40,7 +40,7 @@ impl InodeNames {
             fs: super_block.member("s_type")?,
             root: super_block.member("s_root")?,
             fs_name: btf.record("file_system_type")?.member("name")?,
-            // The union has a name up to 7.0.
+            // The union around it has a name in 6.18, and none in 7.2.
             alias: dentry.member_any(&["d_alias", "d_u.d_alias"])?,
             hashed: dentry.member("d_hash.pprev")?,
             parent: dentry.member("d_parent")?,
