@@ -67,7 +67,11 @@ pub(crate) const RECORDS: &[Table] = &[
     (
         "cgroup",
         128,
-        &[("kn", 24, Word(8)), ("bpf.storages", 88, Bytes(16))],
+        &[
+            ("self.flags", 12, Word(4)),
+            ("kn", 24, Word(8)),
+            ("bpf.storages", 88, Bytes(16)),
+        ],
     ),
     (
         "bpf_prog_aux",

@@ -118,6 +118,18 @@ fn arrays_of_progs_events_cgroups_and_maps_read_back() {
         "1: cgroup 1 /",
     );
     check(
+        MapType::CGROUP_ARRAY,
+        4,
+        |maps| {
+            let root = maps.kernfs_node(1, "", FREE);
+            let gone = maps.kernfs_node(9, "gone", root);
+            let gone = maps.cgroup(gone);
+            maps.set(gone, "cgroup.self.flags", 0b10000);
+            gone
+        },
+        "1: cgroup 9 /gone (deleted)",
+    );
+    check(
         MapType::PERF_EVENT_ARRAY,
         4,
         |maps| perf_event(maps, [1, 10, 2], "software", FREE),
