@@ -11,6 +11,7 @@ use super::bytes::part;
 use super::copied::{Copied, pointee};
 use super::per_cpu::Gatherer;
 use super::place::{self, POINTER};
+use super::trail::Trail;
 use crate::entry::{Bytes, Entry};
 use crate::walk::{GapAt, Reason, Walker};
 use crate::{Error, MapInfo};
@@ -185,18 +186,12 @@ impl Table<'_> {
         walker: &mut Walker<'_, '_>,
     ) -> ControlFlow<()> {
         let mut next = pointer_in(head, &self.layout.first);
-        // Brent's way to see a cycle: a milestone that moves on at each power
-        // of two of the steps.
-        let (mut milestone, mut steps, mut limit) = (None, 0u64, 1u64);
+        let mut trail = Trail::default();
         while !is_nulls(next) {
-            if milestone == Some(next) {
+            if trail.comes_back(next) {
                 let what = "the chain of a bucket";
                 walker.walk.gap(GapAt::Index(index), Reason::Cycle { what });
                 return ControlFlow::Continue(());
-            }
-            steps += 1;
-            if steps == limit {
-                (milestone, steps, limit) = (Some(next), 0, limit.saturating_mul(2));
             }
             if walker.walk.visited >= self.most {
                 let (what, value) = ("elements of a bpf_htab", walker.walk.visited);

@@ -29,6 +29,7 @@ mod storage;
 mod struct_ops;
 #[cfg(test)]
 mod tests;
+mod trail;
 mod words;
 
 use guestmem::Kva;

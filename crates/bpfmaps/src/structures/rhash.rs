@@ -13,6 +13,7 @@ use guestmem::{Address, Kva, MemoryExt};
 use super::bytes::{self, part, u64_at};
 use super::copied::Copied;
 use super::place::{self, POINTER};
+use super::trail::Trail;
 use super::words;
 use crate::entry::Entry;
 use crate::target::Target;
@@ -93,33 +94,6 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// A way along links that sees when it comes back to where it was: Brent's, a
-/// milestone that moves on at each power of two of the steps.
-#[derive(Default)]
-struct Trail {
-    milestone: Option<u64>,
-    steps: u64,
-    limit: u64,
-}
-
-impl Trail {
-    /// Whether `at` was passed before; at the latest on the third round.
-    fn comes_back(&mut self, at: u64) -> bool {
-        if self.milestone == Some(at) {
-            return true;
-        }
-        if self.steps == self.limit {
-            *self = Self {
-                milestone: Some(at),
-                steps: 0,
-                limit: self.limit.saturating_mul(2).max(1),
-            };
-        }
-        self.steps += 1;
-        false
-    }
-}
-
 /// One table, its numbers copied.
 struct Table {
     buckets: Kva,
@@ -179,7 +153,7 @@ impl TableWalk<'_> {
 
     /// Why nothing of the table can be believed, if so.
     fn refuse(&mut self, table: &Table) -> Option<Reason> {
-        let &mut Self { buckets_left, .. } = self;
+        let buckets_left = self.buckets_left;
         self.buckets_left = buckets_left.saturating_sub(table.count.max(1));
         let most_nest = self.per_page().ilog2().into();
         if table.count > buckets_left || buckets_left == 0 {
