@@ -5,6 +5,7 @@
 //! when every map stands still, and the program then sleeps for as long as it is let.
 
 mod datum;
+mod devices;
 mod fill;
 mod kinds;
 mod make;
@@ -14,10 +15,15 @@ mod plan;
 mod probe;
 mod programs;
 mod queues;
+mod rings;
 mod rng;
 mod slots;
+mod sockets;
+mod storage;
 mod sys;
+mod traffic;
 mod truth;
+mod uffd;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
