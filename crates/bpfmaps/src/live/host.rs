@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 
 use nix::errno::Errno;
+use nix::sys::sysinfo::sysinfo;
 use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -42,6 +43,11 @@ pub(super) fn kernel() -> Result<KernelInfo, Error> {
         },
         possible_cpus,
     })
+}
+
+/// Bytes of memory that the kernel has.
+pub(super) fn memory_size() -> Result<u64, Errno> {
+    Ok(sysinfo()?.ram_total())
 }
 
 /// The levels of an x86-64 kernel by `/proc/cpuinfo`. A kernel that runs with

@@ -13,11 +13,18 @@
 //! locks and timers.
 
 mod array;
+mod contents;
 mod hash;
 mod host;
 mod keys;
 mod list;
+mod memory;
+mod probe;
+mod rights;
+mod running;
 mod shape;
+mod source;
+mod symbols;
 mod sys;
 
 use std::cell::{OnceCell, RefCell};
@@ -30,13 +37,17 @@ use guestmem::{Kva, Memory};
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-use self::shape::Shape;
+use self::probe::Own;
+use self::source::Source;
+use self::symbols::Symbols;
 use self::sys::OpenMap;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, MapType, Maps, Progs, Reason,
+    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, Maps, NoMemory, Progs, Reason,
     Symbol, Visitor, Walk,
 };
+
+pub use self::source::Via;
 
 /// How entries are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +59,11 @@ pub enum Fetch {
     /// One by one, which every kernel can. A hash that loses thousands of
     /// keys during the walk may end it early, with a gap.
     OneByOne,
+    /// From the kernel's memory, whatever the type, as from one that stands
+    /// still: for comparison, and for hashes and arrays with the locks and
+    /// timers in their values. What changes meanwhile may come twice, or be
+    /// missed.
+    Memory,
 }
 
 /// The maps of the running kernel.
@@ -68,6 +84,9 @@ pub enum Fetch {
 pub struct Live {
     kernel: KernelInfo,
     fetch: Fetch,
+    via: Via,
+    source: OnceCell<Result<Source, NoMemory>>,
+    symbols: Rc<Symbols>,
     vmlinux: OnceCell<Rc<Btf>>,
     btfs: RefCell<FxHashMap<u32, Rc<Btf>>>,
 }
@@ -84,6 +103,9 @@ impl Live {
         Ok(Self {
             kernel: host::kernel()?,
             fetch: Fetch::default(),
+            via: Via::default(),
+            source: OnceCell::new(),
+            symbols: Rc::default(),
             vmlinux: OnceCell::new(),
             btfs: RefCell::default(),
         })
@@ -94,6 +116,29 @@ impl Live {
     pub fn fetching(mut self, fetch: Fetch) -> Self {
         self.fetch = fetch;
         self
+    }
+
+    /// The same kernel, its memory read as `via` says.
+    #[must_use]
+    pub fn via(mut self, via: Via) -> Self {
+        self.via = via;
+        self.source = OnceCell::new();
+        self
+    }
+
+    /// The kernel's memory, opened at the first need.
+    fn source(&self) -> Result<&Source, &NoMemory> {
+        let open = || {
+            let btf = || self.vmlinux_btf();
+            Source::open(self.via, &self.kernel, btf, &self.symbols)
+        };
+        self.source.get_or_init(open).as_ref()
+    }
+
+    /// Whether this was put into the kernel for the reading.
+    fn is_own(&self, object: Own) -> bool {
+        let source = self.source.get().and_then(|source| source.as_ref().ok());
+        source.is_some_and(|source| source.is_own(object))
     }
 
     fn origin(&self) -> String {
@@ -131,6 +176,9 @@ impl BpfMapAccessor for Live {
                 Ok(None) => return Ok(found),
                 Err(errno) => return Err(refused("BPF_MAP_GET_NEXT_ID", errno)),
             };
+            if self.is_own(Own::Map(id)) {
+                continue;
+            }
             match list::describe(id) {
                 Ok(Some(map)) => {
                     found.walk.visited += 1;
@@ -173,52 +221,40 @@ impl BpfMapAccessor for Live {
     }
 
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
-        let gone = Error::Gone {
-            what: "map",
-            id: map.id,
-        };
-        let opened = match OpenMap::open(map.id) {
-            Ok(opened) => opened,
-            Err(Errno::ENOENT) => return Err(gone),
-            Err(errno) => return Err(refused("BPF_MAP_GET_FD_BY_ID", errno)),
-        };
-        if !list::is_same(map, &opened) {
-            return Err(gone);
-        }
-        let map_type = map.map_type;
-        let cpus = self.kernel.possible_cpus.0.as_slice();
-        let cpus = map_type.is_per_cpu().then_some(cpus);
-        let shape = Shape::new(map.key_size, map.value_size, cpus);
+        let opened = open_map(map)?;
         let mut walker = Walker::new(visit);
-        match map_type {
-            MapType::ARRAY | MapType::PERCPU_ARRAY => {
-                array::walk(&opened, &shape, self.fetch, &mut walker);
-            }
-            MapType::HASH | MapType::LRU_HASH | MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH => {
-                let in_batches = self.fetch == Fetch::Batches;
-                if !in_batches || !hash::walk(&opened, &shape, map.max_entries, &mut walker) {
-                    keys::walk(&opened, &shape, &mut walker);
-                }
-            }
-            map_type => walker.unread_type(map_type),
-        }
+        contents::walk(self, map, &opened, &mut walker)?;
         Ok(walker.finish())
     }
 
-    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
-        Ok(None)
+    fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
+        contents::state(self, map, &open_map(map)?)
     }
 
     fn progs(&self) -> Result<Progs, Error> {
         Ok(Progs::default())
     }
 
-    fn symbol(&self, _at: Kva) -> Option<Symbol> {
-        None
+    fn symbol(&self, at: Kva) -> Option<Symbol> {
+        self.symbols.at(at)
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
-        None
+        let source = self.source().ok()?;
+        Some(source.target())
+    }
+}
+
+/// The map that was described, held open.
+fn open_map(map: &MapInfo) -> Result<OpenMap, Error> {
+    let gone = Error::Gone {
+        what: "map",
+        id: map.id,
+    };
+    match OpenMap::open(map.id) {
+        Ok(opened) if list::is_same(map, &opened) => Ok(opened),
+        Ok(_) | Err(Errno::ENOENT) => Err(gone),
+        Err(errno) => Err(refused("BPF_MAP_GET_FD_BY_ID", errno)),
     }
 }
 

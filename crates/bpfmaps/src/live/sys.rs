@@ -30,7 +30,7 @@ fn answer(ret: c_int) -> Result<c_int, Errno> {
 }
 
 /// The answer of a call that is repeated if it was interrupted.
-fn repeat(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
+pub(super) fn repeat(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
     for _ in 0..REPEATS {
         match answer(call()) {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
@@ -41,13 +41,14 @@ fn repeat(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
 }
 
 /// The answer of a call that makes a file descriptor.
-fn new_fd(call: impl FnMut() -> c_int) -> Result<OwnedFd, Errno> {
+pub(super) fn new_fd(call: impl FnMut() -> c_int) -> Result<OwnedFd, Errno> {
     let fd = repeat(call)?;
     // SAFETY: the kernel has just made this descriptor, for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn size_of_u32<T>() -> u32 {
+/// Bytes of a `T`.
+pub(super) fn size_of_u32<T>() -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
 }
 
@@ -60,6 +61,22 @@ pub(super) fn next_map_id(id: u32) -> Result<Option<u32>, Errno> {
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+/// What the kernel says of a map.
+pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<bpf::bpf_map_info, Errno> {
+    let mut info = bpf::bpf_map_info::default();
+    // SAFETY: it is a map, and `info` names no buffers.
+    unsafe { get_info(map, &mut info) }?;
+    Ok(info)
+}
+
+/// What the kernel says of a program.
+pub(super) fn prog_info(prog: BorrowedFd<'_>) -> Result<bpf::bpf_prog_info, Errno> {
+    let mut info = bpf::bpf_prog_info::default();
+    // SAFETY: it is a program, and `info` names no buffers.
+    unsafe { get_info(prog, &mut info) }?;
+    Ok(info)
 }
 
 /// One BTF object of the kernel.
@@ -170,9 +187,7 @@ impl OpenMap {
         };
         // SAFETY: it reads `options`, which says its own size.
         let fd = new_fd(|| unsafe { bpf::bpf_map_get_fd_by_id_opts(id, &raw const options) })?;
-        let mut info = bpf::bpf_map_info::default();
-        // SAFETY: `fd` is a map, and `info` names no buffers.
-        unsafe { get_info(fd.as_fd(), &mut info) }?;
+        let info = map_info(fd.as_fd())?;
         let value_len = value_len(&info)?;
         Ok(Self {
             fd,

@@ -169,15 +169,16 @@ pub(crate) fn read(live: &Live, map: &MapInfo) -> (Walk, Contents) {
     (walk.unwrap(), contents)
 }
 
-/// Both ways of asking for entries.
-pub(crate) fn both_ways() -> [Live; 2] {
-    [Fetch::Batches, Fetch::OneByOne].map(|fetch| Live::open().unwrap().fetching(fetch))
+/// All ways of asking for entries.
+pub(crate) fn all_ways() -> [Live; 3] {
+    [Fetch::Batches, Fetch::OneByOne, Fetch::Memory]
+        .map(|fetch| Live::open().unwrap().fetching(fetch))
 }
 
-/// Checks that both ways read exactly `contents`, and the contract.
+/// Checks that all ways read exactly `contents`, and the contract.
 #[track_caller]
 pub(crate) fn check(made: &Made, contents: &Contents) {
-    for live in both_ways() {
+    for live in all_ways() {
         let info = made.info(&live);
         let (walk, found) = read(&live, &info);
         assert!(walk.is_complete(), "{info:?}: {walk:?}");
