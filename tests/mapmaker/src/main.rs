@@ -8,9 +8,15 @@ mod datum;
 mod fill;
 mod kinds;
 mod make;
+mod names;
 mod objects;
 mod plan;
+mod probe;
+mod programs;
+mod queues;
 mod rng;
+mod slots;
+mod sys;
 mod truth;
 
 use std::fs::{self, File};
@@ -34,7 +40,7 @@ fn main() -> Result<()> {
         bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH");
     };
     let seed = seed.to_str().context("the seed is a number")?.parse()?;
-    let mut maker = Maker::new(seed, PathBuf::from(objects));
+    let mut maker = Maker::new(seed, PathBuf::from(objects))?;
     match plan.to_str() {
         Some("full") => maker.full()?,
         Some("bench") => maker.bench()?,

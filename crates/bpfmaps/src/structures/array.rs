@@ -8,13 +8,10 @@ use guestmem::{Address, Cause, Fault, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
 use super::per_cpu::Gatherer;
-use super::place::{self, POINTER};
+use super::place::{Elements, POINTER};
 use crate::entry::{Bytes, Entry};
-use crate::walk::{GapAt, Reason, Walker};
+use crate::walk::{Reason, Walker};
 use crate::{Error, MapInfo};
-
-/// How much is read at a time.
-const BLOCK: u64 = 256 << 10;
 
 /// Where the members of `struct bpf_array` are.
 #[derive(Debug)]
@@ -127,8 +124,7 @@ impl Array<'_> {
 
     fn walk_values(&self, walker: &mut Walker<'_, '_>) {
         let value_size = usize::try_from(self.value_size).unwrap_or(usize::MAX);
-        self.elements(
-            stride(self.value_size),
+        self.elements(stride(self.value_size)).walk(
             walker,
             &mut |index, element, fault, walker| {
                 let present = element.get(..value_size).unwrap_or(element);
@@ -151,69 +147,30 @@ impl Array<'_> {
 
     fn walk_per_cpu(&self, per_cpu: &PerCpu, walker: &mut Walker<'_, '_>) {
         let mut gatherer = Gatherer::new(self.memory, per_cpu, self.value_size);
-        self.elements(
-            POINTER,
-            walker,
-            &mut |index, element, fault, walker| match (element.first_chunk(), fault) {
-                (Some(pointer), _) => {
-                    let pointer = u64::from_le_bytes(*pointer);
-                    gatherer.visit(&index.to_le_bytes(), pointer, walker)
-                }
-                (None, fault) => {
-                    if let Some(fault) = fault {
-                        walker.walk.fault(fault);
+        self.elements(POINTER)
+            .walk(
+                walker,
+                &mut |index, element, fault, walker| match (element.first_chunk(), fault) {
+                    (Some(pointer), _) => {
+                        let pointer = u64::from_le_bytes(*pointer);
+                        gatherer.visit(&index.to_le_bytes(), pointer, walker)
                     }
-                    ControlFlow::Continue(())
-                }
-            },
-        );
+                    (None, fault) => {
+                        if let Some(fault) = fault {
+                            walker.walk.fault(fault);
+                        }
+                        ControlFlow::Continue(())
+                    }
+                },
+            );
     }
 
-    /// Hands out the elements, `stride` bytes each, reading many at a time.
-    /// One that a fault cuts short comes with the fault; those of which
-    /// nothing is readable are a gap, a page of them at a time.
-    fn elements(&self, stride: u64, walker: &mut Walker<'_, '_>, each: &mut Each<'_>) {
-        let per_block = (BLOCK / stride.max(1)).max(1);
-        let step = usize::try_from(stride).unwrap_or(usize::MAX);
-        let count = u64::from(self.count);
-        let mut block = Vec::new();
-        let mut index = 0;
-        while index < count {
-            let at = place::element(self.values, index, stride);
-            let len = per_block.min(count - index) * stride;
-            let fault = self.memory.read_more(at, len, &mut block).err();
-            let mut elements = block.chunks_exact(step.max(1));
-            for element in &mut elements {
-                if each(key(index), element, None, walker).is_break() {
-                    return;
-                }
-                index += 1;
-            }
-            let Some(fault) = fault else {
-                continue;
-            };
-            let partial = elements.remainder();
-            let first = index;
-            if partial.is_empty() {
-                let readable = place::behind(fault, self.values, stride);
-                index = readable.clamp(first + 1, count);
-                let at = GapAt::Indices(first, index - 1);
-                walker.walk.gap(at, fault.cause);
-            } else {
-                index += 1;
-                if each(key(first), partial, Some(fault), walker).is_break() {
-                    return;
-                }
-            }
+    fn elements(&self, stride: u64) -> Elements<'_> {
+        Elements {
+            memory: self.memory,
+            at: self.values,
+            count: self.count,
+            stride,
         }
     }
 }
-
-/// An index as the key that it is. It is less than a `max_entries`.
-fn key(index: u64) -> u32 {
-    u32::try_from(index).unwrap_or(u32::MAX)
-}
-
-/// Takes an element: its index, its bytes, and what cut them short.
-type Each<'e> =
-    dyn FnMut(u32, &[u8], Option<Fault<Kva>>, &mut Walker<'_, '_>) -> ControlFlow<()> + 'e;

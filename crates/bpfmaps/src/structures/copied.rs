@@ -56,13 +56,17 @@ impl Copied {
         part().unwrap_or_default()
     }
 
-    /// The text in a member, up to its NUL. Control characters, which the
-    /// kernel lets into no name, are replaced like bytes that are no UTF-8.
+    /// The text in a member, up to its NUL.
     pub(crate) fn text(&self, member: &Member) -> String {
         let bytes = self.raw(member).split(|&byte| byte == 0).next();
-        let text = String::from_utf8_lossy(bytes.unwrap_or_default());
-        text.replace(char::is_control, "\u{fffd}")
+        printable(bytes.unwrap_or_default())
     }
+}
+
+/// A name of the kernel's or a file's as text. Control characters are replaced
+/// like bytes that are no UTF-8.
+pub(crate) fn printable(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).replace(char::is_control, "\u{fffd}")
 }
 
 /// The struct that the pointer `member` points at.

@@ -8,6 +8,7 @@ use guestmem::{Address, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
 use super::copied::{Copied, pointee};
+use super::cycle::Milestone;
 use super::per_cpu::Gatherer;
 use super::place::{self, POINTER};
 use crate::entry::{Bytes, Entry};
@@ -111,9 +112,38 @@ impl HashLayout {
 /// Why the chain of one bucket ended before its end.
 type Broken = (GapAt, Reason);
 
+/// Takes a key and the pointer that is stored with it.
+pub(crate) type EachPointer<'e> =
+    dyn FnMut(&[u8], u64, &mut Walker<'_, '_>) -> ControlFlow<()> + 'e;
+
+/// What an element has behind its key.
+enum Stored<'a> {
+    /// The value.
+    Value,
+    /// A `__percpu` pointer to the values.
+    PerCpu(Gatherer<'a>),
+    /// A pointer to something else, and who takes it.
+    Pointer(&'a mut EachPointer<'a>),
+}
+
 impl Table<'_> {
     /// Visits every element.
     pub(crate) fn walk(&self, walker: &mut Walker<'_, '_>) {
+        let gatherer = |per_cpu| Gatherer::new(self.memory, per_cpu, self.value_size);
+        let stored = self.per_cpu.map(gatherer);
+        self.walk_as(stored.map_or(Stored::Value, Stored::PerCpu), walker);
+    }
+
+    /// Hands out the pointers that are the values of `hash_of_maps`.
+    pub(crate) fn walk_pointers<'e>(
+        &'e self,
+        walker: &mut Walker<'_, '_>,
+        each: &'e mut EachPointer<'e>,
+    ) {
+        self.walk_as(Stored::Pointer(each), walker);
+    }
+
+    fn walk_as<'e>(&'e self, stored: Stored<'e>, walker: &mut Walker<'_, '_>) {
         if !self.count.is_power_of_two() {
             walker.walk.gap(
                 GapAt::Map,
@@ -145,10 +175,9 @@ impl Table<'_> {
                 },
             );
         }
-        let gatherer = |per_cpu| Gatherer::new(self.memory, per_cpu, self.value_size);
         let mut element = Element {
             buf: Vec::new(),
-            gatherer: self.per_cpu.map(gatherer),
+            stored,
         };
         let bucket_size = self.layout.bucket_size.max(1);
         let per_block = (BLOCK / bucket_size).max(1);
@@ -184,18 +213,12 @@ impl Table<'_> {
         walker: &mut Walker<'_, '_>,
     ) -> ControlFlow<()> {
         let mut next = pointer_in(head, &self.layout.first);
-        // Brent's way to see a cycle: a milestone that moves on at each power
-        // of two of the steps.
-        let (mut milestone, mut steps, mut limit) = (None, 0u64, 1u64);
+        let mut milestone = Milestone::new();
         while !is_nulls(next) {
-            if milestone == Some(next) {
+            if milestone.repeats(next) {
                 let what = "the chain of a bucket";
                 walker.walk.gap(GapAt::Index(index), Reason::Cycle { what });
                 return ControlFlow::Continue(());
-            }
-            steps += 1;
-            if steps == limit {
-                (milestone, steps, limit) = (Some(next), 0, limit.saturating_mul(2));
             }
             if walker.walk.visited >= self.most {
                 let (what, value) = ("elements of a bpf_htab", walker.walk.visited);
@@ -236,13 +259,13 @@ impl Table<'_> {
         element: &mut Element<'_>,
         walker: &mut Walker<'_, '_>,
     ) -> Result<(u64, ControlFlow<()>), Broken> {
-        let Element { buf, gatherer } = element;
+        let Element { buf, stored } = element;
         let layout = self.layout;
         let key_at = layout.key.offset;
         let value_at = key_at + self.key_size.next_multiple_of(8);
-        let value_len = match gatherer {
-            Some(_) => POINTER,
-            None => u64::from(self.value_size),
+        let value_len = match stored {
+            Stored::Value => u64::from(self.value_size),
+            Stored::PerCpu(_) | Stored::Pointer(_) => POINTER,
         };
         let len = value_at + value_len;
         // A wrong pointer must not cost the reading of a huge value.
@@ -289,8 +312,8 @@ impl Table<'_> {
             .ok()
             .and_then(|value_at| buf.get(value_at..))
             .unwrap_or_default();
-        let flow = match (gatherer, present.first_chunk()) {
-            (None, _) => walker.visit(Entry::KeyValue {
+        let flow = match (stored, present.first_chunk().copied()) {
+            (Stored::Value, _) => walker.visit(Entry::KeyValue {
                 key,
                 value: Bytes {
                     present,
@@ -298,11 +321,14 @@ impl Table<'_> {
                     fault,
                 },
             }),
-            (Some(gatherer), Some(pointer)) => {
-                gatherer.visit(key, u64::from_le_bytes(*pointer), walker)
+            (Stored::PerCpu(gatherer), Some(pointer)) => {
+                gatherer.visit(key, u64::from_le_bytes(pointer), walker)
+            }
+            (Stored::Pointer(each), Some(pointer)) => {
+                each(key, u64::from_le_bytes(pointer), walker)
             }
             // The pointer's fault is noted above.
-            (Some(_), None) => ControlFlow::Continue(()),
+            (Stored::PerCpu(_) | Stored::Pointer(_), None) => ControlFlow::Continue(()),
         };
         Ok((next, flow))
     }
@@ -311,7 +337,7 @@ impl Table<'_> {
 /// Buffers that are kept from element to element.
 struct Element<'a> {
     buf: Vec<u8>,
-    gatherer: Option<Gatherer<'a>>,
+    stored: Stored<'a>,
 }
 
 /// Whether a link is the end of its list (`is_a_nulls`).

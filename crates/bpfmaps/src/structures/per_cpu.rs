@@ -34,6 +34,16 @@ impl<'a> Gatherer<'a> {
         pointer: u64,
         walker: &mut Walker<'_, '_>,
     ) -> ControlFlow<()> {
+        let values = &self.gather(pointer, walker);
+        walker.visit(Entry::PerCpu { key, values })
+    }
+
+    /// The values that the `__percpu` pointer `pointer` stands for.
+    pub(crate) fn gather(
+        &mut self,
+        pointer: u64,
+        walker: &mut Walker<'_, '_>,
+    ) -> Vec<CpuValue<'_>> {
         let addresses = self.per_cpu.addresses(pointer);
         for ((_, bytes, fault), (_, at)) in self.parts.iter_mut().zip(addresses) {
             *fault = self.memory.read_more(at, self.value_size, bytes).err();
@@ -41,21 +51,14 @@ impl<'a> Gatherer<'a> {
                 walker.walk.fault(fault);
             }
         }
-        let values: Vec<CpuValue<'_>> = self
-            .parts
-            .iter()
-            .map(|(cpu, bytes, fault)| CpuValue {
-                cpu: *cpu,
-                value: Bytes {
-                    present: bytes,
-                    len: self.value_size,
-                    fault: *fault,
-                },
-            })
-            .collect();
-        walker.visit(Entry::PerCpu {
-            key,
-            values: &values,
-        })
+        let values = self.parts.iter().map(|(cpu, bytes, fault)| CpuValue {
+            cpu: *cpu,
+            value: Bytes {
+                present: bytes,
+                len: self.value_size,
+                fault: *fault,
+            },
+        });
+        values.collect()
     }
 }
