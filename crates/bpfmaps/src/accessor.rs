@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
 
@@ -64,6 +65,14 @@ pub trait BpfMapAccessor {
     ///
     /// If it could not be read.
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error>;
+
+    /// An arena with the pages that exist in it; `None` for other types of
+    /// map. Finding them out allocates none.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be told.
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error>;
 
     /// Every program of the kernel, by ascending id. A program that could not
     /// be described is a gap, never left out silently.

@@ -6,6 +6,8 @@ use guestmem::{Fault, Kva};
 use nix::errno::Errno;
 use thiserror::Error;
 
+use crate::Reason;
+
 /// Why an operation could not be done at all. What an operation could not
 /// read while it went on is in its [`Walk`](crate::Walk).
 #[derive(Debug, Error)]
@@ -61,12 +63,32 @@ pub enum Error {
     /// What was asked for is in the kernel's memory, which cannot be read.
     #[error("cannot read the kernel's memory: {0}")]
     NoMemory(NoMemory),
+    /// A structure contradicts itself, or claims what memory cannot hold.
+    #[error(transparent)]
+    Damaged(#[from] Reason),
     /// BTF that cannot be used, or a kernel whose BTF lacks what is needed.
     #[error(transparent)]
     Btf(#[from] btf_layout::Error),
     /// The kernel's symbols lack what is needed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// An arena has numbers that none can have.
+    #[error(transparent)]
+    Arena(#[from] arena::WindowError),
+    /// An arena's scratch page cannot be told from its other pages.
+    #[error(
+        "cannot tell which page frame the struct page at {page} is of: the kernel's symbols do not tell vmemmap"
+    )]
+    ScratchPage {
+        /// The address of its `struct page`.
+        page: Kva,
+    },
+    /// The direct map of the running kernel was not found.
+    #[error("cannot tell where the direct map is from the page tables at {root}")]
+    NoDirectMap {
+        /// The kernel address of the root table.
+        root: Kva,
+    },
     /// The map was not listed by this backend.
     #[error("map {id} has no address: it was not listed by this backend")]
     Foreign {

@@ -4,16 +4,16 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Address, Kva, Memory};
 use kernel::Kernel;
 
 use crate::accessor::Visitor;
 use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, Parsed, walk_idr};
-use crate::target::Target;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, Maps, Progs, Symbol, Walk,
+    BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs, Symbol, Walk,
 };
 
 /// The maps of a kernel in memory that stands still.
@@ -159,6 +159,13 @@ impl BpfMapAccessor for Guest {
 
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
         structures::state(&self.kernel, map, Self::map_address(map)?)
+    }
+
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        if map.map_type != MapType::ARENA {
+            return Ok(None);
+        }
+        structures::arena(&self.kernel, map, Self::map_address(map)?).map(Some)
     }
 
     fn progs(&self) -> Result<Progs, Error> {

@@ -42,6 +42,8 @@ mod structures;
 mod target;
 mod walk;
 
+pub use arena;
+
 pub use accessor::{BpfMapAccessor, Visitor};
 pub use entry::{Bytes, CpuValue, Entry, Frame, RecordState, SlotAt};
 pub use error::{Error, NoMemory};

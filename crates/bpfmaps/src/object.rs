@@ -2,6 +2,8 @@
 
 use guestmem::Kva;
 
+pub use kernel::Symbol;
+
 use crate::{MapType, ProgType};
 
 /// An object of the kernel outside of the map, named as far as it could be.
@@ -136,27 +138,4 @@ pub struct Socket {
     pub queue: Option<u32>,
     /// The socket's cookie, if anybody asked for one so far.
     pub cookie: Option<u64>,
-}
-
-/// A place in the kernel's code or data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Symbol {
-    /// The function or variable.
-    pub name: String,
-    /// Bytes from its start.
-    pub offset: u64,
-    /// The module that it belongs to; `bpf` for BPF programs, trampolines
-    /// and the like.
-    pub module: Option<String>,
-}
-
-impl std::fmt::Display for Symbol {
-    /// As the kernel prints it in a trace: `name+0x1c [module]`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}+{:#x}", self.name, self.offset)?;
-        match &self.module {
-            Some(module) => write!(f, " [{module}]"),
-            None => Ok(()),
-        }
-    }
 }

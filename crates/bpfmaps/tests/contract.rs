@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::contract::{World, check};
 use bpfmaps::{
     Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo,
@@ -180,6 +181,10 @@ impl BpfMapAccessor for Toy {
     }
 
     fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
         Ok(None)
     }
 

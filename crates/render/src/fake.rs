@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::{
     Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, Gap, KernelInfo, MapInfo, MapState,
     MapType, Maps, Progs, Symbol, Visitor, Walk,
@@ -232,6 +233,10 @@ impl BpfMapAccessor for Fake {
     }
 
     fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
         Ok(None)
     }
 

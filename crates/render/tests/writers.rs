@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::{
     BpfMapAccessor, Bytes, Entry, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs,
     Symbol, Visitor, Walk,
@@ -70,6 +71,10 @@ impl BpfMapAccessor for Endless {
     }
 
     fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
         Ok(None)
     }
 

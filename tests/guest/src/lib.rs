@@ -10,6 +10,7 @@
 mod bad_images;
 mod checks;
 mod contents;
+mod corrupt;
 mod damage;
 mod documents;
 mod guest;

@@ -14,6 +14,7 @@
 
 mod array;
 mod contents;
+mod direct_map;
 mod hash;
 mod host;
 mod keys;
@@ -32,6 +33,7 @@ use std::fs;
 use std::io;
 use std::rc::Rc;
 
+use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
 use nix::errno::Errno;
@@ -229,6 +231,10 @@ impl BpfMapAccessor for Live {
 
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
         contents::state(self, map, &open_map(map)?)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        Ok(None)
     }
 
     fn progs(&self) -> Result<Progs, Error> {

@@ -1,7 +1,10 @@
 //! A kernel object, copied out of memory once.
 
-use btf_layout::{Btf, Error, Member, Record, Type};
+use btf_layout::{Btf, Member, Record, Type};
 use guestmem::{Fault, Kva, Memory, MemoryExt};
+
+use super::bytes;
+use crate::Error;
 
 /// No struct that is copied whole is larger in any kernel.
 const LARGEST: u64 = 64 << 10;
@@ -20,6 +23,16 @@ impl Copied {
             Some(fault) => Err(fault),
             None => Ok(Self { bytes: read.bytes }),
         }
+    }
+
+    /// Copies the object that a map is, for callers who cannot go on without.
+    pub(crate) fn object(
+        memory: &dyn Memory<Kva>,
+        at: Kva,
+        size: u64,
+        what: &'static str,
+    ) -> Result<Self, Error> {
+        Self::load(memory, at, size).map_err(|source| Error::Unreadable { what, source })
     }
 
     /// An unsigned member of 1, 2, 4 or 8 bytes. A member that BTF places
@@ -48,12 +61,7 @@ impl Copied {
 
     /// The bytes of a member.
     pub(crate) fn raw(&self, member: &Member) -> &[u8] {
-        let part = || {
-            let start = usize::try_from(member.offset).ok()?;
-            let len = usize::try_from(member.size).ok()?;
-            self.bytes.get(start..start.checked_add(len)?)
-        };
-        part().unwrap_or_default()
+        bytes::part(&self.bytes, member.offset, member.size).unwrap_or_default()
     }
 
     /// The text in a member, up to its NUL.
@@ -72,7 +80,7 @@ pub(crate) fn printable(name: &[u8]) -> String {
 /// The struct that the pointer `member` points at.
 ///
 /// Safer than its name where several structs of the kernel share one.
-pub(crate) fn pointee<'b>(btf: &'b Btf, member: &Member) -> Result<Record<'b>, Error> {
+pub(crate) fn pointee<'b>(btf: &'b Btf, member: &Member) -> Result<Record<'b>, btf_layout::Error> {
     match btf.resolve(member.ty)?.1 {
         Type::Ptr { target } => btf.record_by_id(target),
         _ => btf.record_by_id(member.ty),

@@ -7,6 +7,7 @@ use btf_layout::{Btf, Member};
 use guestmem::{Address, Kva, Memory, MemoryExt};
 use kernel::PerCpu;
 
+use super::bytes::part;
 use super::copied::{Copied, pointee};
 use super::cycle::Milestone;
 use super::per_cpu::Gatherer;
@@ -343,11 +344,6 @@ struct Element<'a> {
 /// Whether a link is the end of its list (`is_a_nulls`).
 fn is_nulls(link: u64) -> bool {
     link & 1 == 1
-}
-
-fn part(bytes: &[u8], at: u64, len: u64) -> Option<&[u8]> {
-    let at = usize::try_from(at).ok()?;
-    bytes.get(at..at.checked_add(usize::try_from(len).ok()?)?)
 }
 
 /// A pointer member of a copied struct; a list's end if it is not there.

@@ -5,9 +5,11 @@
 //! the kernel stands still or runs; where a layout differs between kernels,
 //! the alternatives stand beside the code that uses them.
 
+mod arena;
 mod array;
 mod bloom;
 mod btf_object;
+mod bytes;
 mod copied;
 mod cycle;
 mod fields;
@@ -27,23 +29,27 @@ mod rhash;
 mod ring_buffer;
 mod slots;
 mod stack_trace;
+mod state;
 mod storage;
 mod struct_ops;
+mod words;
 
 use guestmem::Kva;
 use kernel::PerCpu;
 
 use crate::target::Target;
 use crate::walk::Walker;
-use crate::{Error, MapInfo, MapState, MapType};
+use crate::{Error, MapInfo, MapType};
 use array::ArrayLayout;
 use hash::HashLayout;
 
+pub(crate) use arena::open as arena;
 pub(crate) use btf_object::{BtfObjectLayout, Parsed};
 pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
 pub(crate) use map_object::MapLayout;
 pub(crate) use progs::list as progs;
+pub(crate) use state::state;
 
 /// Visits every entry of `map`, whose `struct bpf_map` is at `at`.
 pub(crate) fn walk(
@@ -93,20 +99,12 @@ pub(crate) fn walk(
         | MapType::CGRP_STORAGE
         | MapType::CGROUP_STORAGE
         | MapType::PERCPU_CGROUP_STORAGE => storage::walk(target, map, at, walker),
+        MapType::ARENA => arena::walk(target, map, at, walker),
         map_type => {
             walker.unread_type(map_type);
             Ok(())
         }
     }
-}
-
-/// The state of `map` as a whole; `None` for types that have none.
-pub(crate) fn state(
-    _target: &dyn Target,
-    _map: &MapInfo,
-    _at: Kva,
-) -> Result<Option<MapState>, Error> {
-    Ok(None)
 }
 
 /// Where the parts of per-CPU data are, for maps whose values are.

@@ -114,3 +114,9 @@ impl Elements<'_> {
 fn narrow(index: u64) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }
+
+/// The first element that begins in the page of `fault`.
+pub(crate) fn first_in_page(fault: Fault<Kva>, array: Kva, size: u64) -> u64 {
+    let page = fault.addr.get() & !PAGE_MASK;
+    page.saturating_sub(array.get()).div_ceil(size.max(1))
+}

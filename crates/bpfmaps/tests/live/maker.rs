@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::{
     BpfMapAccessor, Entry, Error, Fetch, KernelInfo, Live, MapInfo, MapState, Maps, Progs, Symbol,
     Visitor, Walk,
@@ -218,6 +219,10 @@ impl BpfMapAccessor for Only<'_> {
 
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
         self.0.state(map)
+    }
+
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        self.0.arena(map)
     }
 
     fn progs(&self) -> Result<Progs, Error> {
