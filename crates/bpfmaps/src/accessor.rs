@@ -6,6 +6,7 @@ use std::rc::Rc;
 use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
+use kernel::PerCpu;
 
 use crate::{Entry, Error, KernelInfo, MapInfo, MapState, Maps, Progs, Symbol, Walk};
 
@@ -88,4 +89,23 @@ pub trait BpfMapAccessor {
 
     /// The kernel's memory, where the backend can read it.
     fn memory(&self) -> Option<&dyn Memory<Kva>>;
+
+    /// Bytes of physical memory, where known: what bounds a walk through
+    /// [`memory`](BpfMapAccessor::memory).
+    fn memory_size(&self) -> Option<u64> {
+        None
+    }
+
+    /// Where the possible CPUs keep their per-CPU data, where known.
+    fn per_cpu(&self) -> Option<&PerCpu> {
+        None
+    }
+
+    /// Whether [`entries`](BpfMapAccessor::entries) gives the values of `map`
+    /// as bpf(2) copies them, without what their
+    /// [special](crate::special) fields hold, rather than as they lie in
+    /// memory.
+    fn hides_special(&self, _map: &MapInfo) -> bool {
+        false
+    }
 }

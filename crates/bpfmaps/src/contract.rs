@@ -13,7 +13,8 @@ use btf_layout::{Btf, TypeId};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::{
-    BpfMapAccessor, Bytes, CpuValue, Entry, Error, MapInfo, MapType, Reason, SlotAt, Walk,
+    BpfMapAccessor, Bytes, CpuValue, Entry, Error, MapInfo, MapType, Maps, Progs, Reason, SlotAt,
+    Walk,
 };
 
 /// The types of map whose contents are not read, and that must say so.
@@ -47,7 +48,7 @@ pub fn check(accessor: &dyn BpfMapAccessor, world: World) {
         "possible CPUs are not a set in order: {cpus:?}"
     );
     let maps = list(accessor);
-    for map in &maps {
+    for map in &maps.maps {
         let checked = Checked {
             accessor,
             map,
@@ -56,13 +57,53 @@ pub fn check(accessor: &dyn BpfMapAccessor, world: World) {
         checked.btf();
         checked.entries();
     }
+    let progs = list_progs(accessor);
     if world == World::Still {
-        assert!(maps == list(accessor), "a second list of maps is different");
+        let again = list(accessor);
+        assert!(maps == again, "a second list of maps is different");
+        let again = list_progs(accessor);
+        assert!(progs == again, "a second list of programs is different");
+        used_maps(&progs, &maps);
+    }
+}
+
+/// The programs, checked as a list.
+fn list_progs(accessor: &dyn BpfMapAccessor) -> Progs {
+    let progs = match accessor.progs() {
+        Ok(progs) => progs,
+        Err(error) => fail(format_args!("progs() failed: {error}")),
+    };
+    assert!(
+        progs.walk.visited == progs.progs.len() as u64 && !progs.walk.stopped,
+        "{} programs are listed, the account says {:?}",
+        progs.progs.len(),
+        progs.walk
+    );
+    assert!(
+        progs.progs.is_sorted_by(|a, b| a.id < b.id),
+        "programs are not in the order of their ids, or one comes twice"
+    );
+    progs
+}
+
+/// Programs keep the maps that they use.
+fn used_maps(progs: &Progs, maps: &Maps) {
+    if !maps.walk.is_complete() {
+        return;
+    }
+    for prog in &progs.progs {
+        for id in &prog.map_ids {
+            assert!(
+                maps.maps.iter().any(|map| map.id == *id),
+                "program {} uses map {id}, which is not listed",
+                prog.id
+            );
+        }
     }
 }
 
 /// The maps, checked as a list.
-fn list(accessor: &dyn BpfMapAccessor) -> Vec<MapInfo> {
+fn list(accessor: &dyn BpfMapAccessor) -> Maps {
     let maps = match accessor.maps() {
         Ok(maps) => maps,
         Err(error) => fail(format_args!("maps() failed: {error}")),
@@ -77,7 +118,7 @@ fn list(accessor: &dyn BpfMapAccessor) -> Vec<MapInfo> {
         maps.maps.is_sorted_by(|a, b| a.id < b.id),
         "maps are not in the order of their ids, or one comes twice"
     );
-    maps.maps
+    maps
 }
 
 /// One map under examination.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Address, Kva, Memory};
-use kernel::Kernel;
+use kernel::{Kernel, PerCpu};
 
 use crate::accessor::Visitor;
 use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, Parsed, walk_idr};
@@ -83,6 +83,12 @@ impl Guest {
         })?)
     }
 
+    fn btf_layout(&self) -> Result<&BtfObjectLayout, Error> {
+        Ok(once(&self.layouts.btf, || {
+            BtfObjectLayout::new(self.kernel.btf())
+        })?)
+    }
+
     /// The memory that `map` at `at` takes, where that can be reckoned.
     fn footprint(&self, map: &MapInfo, at: Kva) -> Option<u64> {
         let layout = once(&self.layouts.footprint, || {
@@ -108,9 +114,7 @@ impl BpfMapAccessor for Guest {
 
     fn maps(&self) -> Result<Maps, Error> {
         let layout = self.map_layout()?;
-        let btf_layout = once(&self.layouts.btf, || {
-            BtfObjectLayout::new(self.kernel.btf())
-        })?;
+        let btf_layout = self.btf_layout()?;
         let nodes = IdrLayout::new(self.kernel.btf())?;
         let mut maps = Maps::default();
         let mut found = Vec::new();
@@ -140,9 +144,7 @@ impl BpfMapAccessor for Guest {
         if btf.get() == 0 {
             return Ok(None);
         }
-        let layout = once(&self.layouts.btf, || {
-            BtfObjectLayout::new(self.kernel.btf())
-        })?;
+        let layout = self.btf_layout()?;
         layout.load(&self.kernel, btf, &self.btfs).map(Some)
     }
 
@@ -169,7 +171,7 @@ impl BpfMapAccessor for Guest {
     }
 
     fn progs(&self) -> Result<Progs, Error> {
-        structures::progs(&self.kernel)
+        structures::progs(&self.kernel, self.btf_layout()?, &self.btfs)
     }
 
     fn symbol(&self, at: Kva) -> Option<Symbol> {
@@ -178,5 +180,13 @@ impl BpfMapAccessor for Guest {
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
         Some(&self.kernel)
+    }
+
+    fn memory_size(&self) -> Option<u64> {
+        Some(Target::memory_size(&self.kernel))
+    }
+
+    fn per_cpu(&self) -> Option<&PerCpu> {
+        self.kernel.per_cpu()
     }
 }

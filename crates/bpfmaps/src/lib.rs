@@ -37,6 +37,7 @@ mod live;
 mod map_type;
 mod object;
 mod prog;
+pub mod special;
 mod state;
 mod structures;
 mod target;

@@ -118,6 +118,8 @@ pub enum GapAt {
     Key(Box<[u8]>),
     /// At the map with this id, in a list of maps.
     Id(u32),
+    /// At the program with this id, in a list of programs.
+    Prog(u32),
     /// In the map as a whole.
     Map,
 }
@@ -140,6 +142,7 @@ impl fmt::Display for GapAt {
                 key.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             Self::Id(id) => write!(f, "map {id}"),
+            Self::Prog(id) => write!(f, "program {id}"),
             Self::Map => f.write_str("map"),
         }
     }

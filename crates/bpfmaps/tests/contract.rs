@@ -10,7 +10,7 @@ use bpfmaps::arena::Arena;
 use bpfmaps::contract::{World, check};
 use bpfmaps::{
     Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo,
-    MapState, MapType, Maps, Progs, Reason, Symbol, Visitor, Walk,
+    MapState, MapType, Maps, ProgInfo, Progs, Reason, Symbol, Visitor, Walk,
 };
 use btf_layout::Btf;
 use btf_layout::build::Builder;
@@ -35,6 +35,9 @@ enum Flaw {
     WrongKind,
     WrongType,
     Restless,
+    ProgsUnordered,
+    ProgsMiscounted,
+    UnlistedMap,
 }
 
 /// An array, a hash and a queue of two entries each, and an arena.
@@ -189,7 +192,20 @@ impl BpfMapAccessor for Toy {
     }
 
     fn progs(&self) -> Result<Progs, Error> {
-        Ok(Progs::default())
+        let used = if self.is(Flaw::UnlistedMap) { 77 } else { 2 };
+        let mut progs = Progs::default();
+        for id in [5, 9] {
+            progs.progs.push(ProgInfo {
+                id,
+                map_ids: vec![used, 1],
+                ..ProgInfo::default()
+            });
+        }
+        if self.is(Flaw::ProgsUnordered) {
+            progs.progs.reverse();
+        }
+        progs.walk.visited = if self.is(Flaw::ProgsMiscounted) { 3 } else { 2 };
+        Ok(progs)
     }
 
     fn symbol(&self, _at: Kva) -> Option<Symbol> {
@@ -231,6 +247,15 @@ fn each_broken_promise_is_noticed() {
         ),
         (Flaw::WrongType, "a key has 4 bytes, its type 1 has 8"),
         (Flaw::Restless, "a second walk is different"),
+        (
+            Flaw::ProgsUnordered,
+            "programs are not in the order of their ids",
+        ),
+        (Flaw::ProgsMiscounted, "2 programs are listed, the account"),
+        (
+            Flaw::UnlistedMap,
+            "program 5 uses map 77, which is not listed",
+        ),
     ] {
         let toy = AssertUnwindSafe(Toy::new(flaw));
         let panic = catch_unwind(|| check(&*toy, World::Still)).unwrap_err();

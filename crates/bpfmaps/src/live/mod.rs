@@ -262,6 +262,10 @@ fn open_map(map: &MapInfo) -> Result<OpenMap, Error> {
         Ok(_) | Err(Errno::ENOENT) => Err(gone),
         Err(errno) => Err(refused("BPF_MAP_GET_FD_BY_ID", errno)),
     }
+
+    fn hides_special(&self, _map: &MapInfo) -> bool {
+        true
+    }
 }
 
 /// Why bpf(2) could not be used.
