@@ -11,6 +11,7 @@ use kernel::{Kernel, PerCpu};
 
 use crate::accessor::Visitor;
 use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, Parsed, walk_idr};
+use crate::target::Target;
 use crate::walk::Walker;
 use crate::{
     BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs, Symbol, Walk,

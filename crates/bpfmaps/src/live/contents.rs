@@ -1,32 +1,67 @@
 //! Which way the contents of a map are read.
 
+use btf_layout::TypeId;
+
 use super::shape::Shape;
 use super::source::Source;
 use super::sys::OpenMap;
-use super::{Fetch, Live, array, hash, keys};
+use super::trie::Trie;
+use super::{Fetch, Live, array, hash, keys, slots};
+use crate::special::Fields;
 use crate::structures;
 use crate::walk::Walker;
-use crate::{Error, GapAt, MapInfo, MapState, MapType, NoMemory, Reason};
+use crate::{BpfMapAccessor, Error, GapAt, MapInfo, MapState, MapType, NoMemory, Reason};
 
 /// What tells the entries of a map.
-enum Way {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
     /// bpf(2), which copies keys and values.
     Bpf,
-    /// The kernel's memory alone.
+    /// The kernel's memory.
     Memory,
 }
 
-/// The way for maps of a type.
-fn way(map_type: MapType) -> Way {
-    match map_type {
+/// The way to the entries of `map`.
+///
+/// What bpf(2) tells whole, it tells: it copies whole entries, and goes on
+/// well in a map that changes meanwhile. Of others it knows too little, or
+/// asking changes something: a look-up in a stack trace map takes a trace out
+/// for a moment, one in a map of sockets gives the socket a cookie, and an
+/// element of a queue is seen by taking it.
+pub(super) fn way(live: &Live, map: &MapInfo) -> Way {
+    match map.map_type {
+        _ if live.fetch == Fetch::Memory => Way::Memory,
         MapType::HASH
         | MapType::LRU_HASH
         | MapType::PERCPU_HASH
         | MapType::LRU_PERCPU_HASH
         | MapType::ARRAY
-        | MapType::PERCPU_ARRAY => Way::Bpf,
+        | MapType::PERCPU_ARRAY
+        | MapType::LPM_TRIE
+        | MapType::RHASH => {
+            // bpf(2) puts zeros in the place of locks, timers and pointers.
+            if has_special_fields(live, map) && live.source().is_ok() {
+                Way::Memory
+            } else {
+                Way::Bpf
+            }
+        }
+        MapType::STRUCT_OPS => Way::Bpf,
         _ => Way::Memory,
     }
+}
+
+fn has_special_fields(live: &Live, map: &MapInfo) -> bool {
+    if map.btf_value_type_id == 0 {
+        return false;
+    }
+    let fields = || {
+        let btf = live.btf(map).ok()??;
+        let vmlinux = live.vmlinux_btf().ok()?;
+        Some(Fields::of(&vmlinux, &btf, TypeId(map.btf_value_type_id)))
+    };
+    // Without BTF nobody tells what is special.
+    fields().is_some_and(|fields| !fields.is_empty())
 }
 
 /// Visits the entries of `map`, which is `opened`.
@@ -36,29 +71,35 @@ pub(super) fn walk(
     opened: &OpenMap,
     walker: &mut Walker<'_, '_>,
 ) -> Result<(), Error> {
-    match way(map.map_type) {
-        Way::Bpf if live.fetch != Fetch::Memory => {
-            walk_bpf(live, map, opened, walker);
-            Ok(())
-        }
-        Way::Bpf | Way::Memory => match live.source() {
-            Ok(source) => walk_memory(source, map, opened, walker),
-            Err(why) => {
-                unread(map, why, walker);
-                Ok(())
-            }
+    match (way(live, map), live.source()) {
+        (Way::Bpf, _) => walk_bpf(live, map, opened, walker),
+        (Way::Memory, Ok(source)) => return walk_memory(source, map, opened, walker),
+        (Way::Memory, Err(why)) => match map.map_type {
+            MapType::PROG_ARRAY
+            | MapType::ARRAY_OF_MAPS
+            | MapType::HASH_OF_MAPS
+            | MapType::DEVMAP
+            | MapType::DEVMAP_HASH
+            | MapType::CPUMAP
+            | MapType::INSN_ARRAY => slots::walk(map, opened, walker),
+            map_type if map_type.name().is_none() => walker.unread_type(map_type),
+            _ => unread(map, why, walker),
         },
     }
+    Ok(())
 }
 
-/// The state of `map`, which is `opened`.
+/// The state of `map`; `open` opens it.
 pub(super) fn state(
     live: &Live,
     map: &MapInfo,
-    opened: &OpenMap,
+    open: impl FnOnce() -> Result<OpenMap, Error>,
 ) -> Result<Option<MapState>, Error> {
+    if !structures::has_state(map.map_type) {
+        return Ok(None);
+    }
     let source = live.source().map_err(|why| Error::NoMemory(why.clone()))?;
-    let at = source.map(opened, map)?;
+    let at = source.map(&open()?, map)?;
     structures::state(source.target(), map, at)
 }
 
@@ -86,7 +127,12 @@ fn walk_bpf(live: &Live, map: &MapInfo, opened: &OpenMap, walker: &mut Walker<'_
     let cpus = map.map_type.is_per_cpu().then_some(cpus);
     let shape = Shape::new(map.key_size, map.value_size, cpus);
     match map.map_type {
-        MapType::ARRAY | MapType::PERCPU_ARRAY => array::walk(opened, &shape, live.fetch, walker),
+        // Of one element, the struct.
+        MapType::ARRAY | MapType::PERCPU_ARRAY | MapType::STRUCT_OPS => {
+            array::walk(opened, &shape, live.fetch, walker);
+        }
+        MapType::LPM_TRIE => keys::walk(&Trie(opened), &shape, walker),
+        MapType::RHASH => keys::walk(opened, &shape, walker),
         _ => {
             let in_batches = live.fetch == Fetch::Batches;
             if !in_batches || !hash::walk(opened, &shape, map.max_entries, walker) {

@@ -40,6 +40,13 @@ impl KernelMemory {
         &self.probe
     }
 
+    /// This thread's `struct task_struct`.
+    pub(super) fn current_task(&self) -> Result<Kva, Error> {
+        let task = self.probe.current_task();
+        let refused = |errno| Error::NoMemory(refusal("BPF_PROG_RUN", errno));
+        task.map(Kva::new).map_err(refused)
+    }
+
     /// Fills `buf`, which a window holds; `Err` counts the bytes before the
     /// first page that is unreadable.
     fn fill(&self, at: u64, buf: &mut [u8]) -> Result<(), usize> {
@@ -115,16 +122,13 @@ impl Files {
 
     /// The object behind `fd`: a `struct bpf_map` for a map's, and so on.
     pub(super) fn object(&self, memory: &KernelMemory, fd: u64) -> Result<Kva, Error> {
-        let task = memory
-            .probe()
-            .current_task()
-            .map_err(|errno| Error::NoMemory(refusal("BPF_PROG_RUN", errno)))?;
+        let task = memory.current_task()?;
         let follow = |at: Kva, member: &Member| {
             let at = at.checked_add(member.offset).unwrap_or(at);
             memory.load_u64(at).map(Kva::new)
         };
         let object = || {
-            let files = follow(Kva::new(task), &self.files)?;
+            let files = follow(task, &self.files)?;
             let table = follow(files, &self.fdt)?;
             let slot = follow(table, &self.fd)?.checked_add(fd.saturating_mul(8));
             let file = memory.load_u64(slot.unwrap_or(table))?;

@@ -21,12 +21,15 @@ mod keys;
 mod list;
 mod memory;
 mod probe;
+mod progs;
 mod rights;
 mod running;
 mod shape;
+mod slots;
 mod source;
 mod symbols;
 mod sys;
+mod trie;
 
 use std::cell::{OnceCell, RefCell};
 use std::fs;
@@ -36,17 +39,20 @@ use std::rc::Rc;
 use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
+use kernel::PerCpu;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
+use self::contents::Way;
 use self::probe::Own;
 use self::source::Source;
 use self::symbols::Symbols;
 use self::sys::OpenMap;
+use crate::structures;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, Maps, NoMemory, Progs, Reason,
-    Symbol, Visitor, Walk,
+    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, MapType, Maps, NoMemory, Progs,
+    Reason, Symbol, Visitor, Walk,
 };
 
 pub use self::source::Via;
@@ -147,6 +153,16 @@ impl Live {
         format!("Linux {}", self.kernel.release)
     }
 
+    /// The BTF with this id, loaded once.
+    fn btf_by_id(&self, id: u32) -> Result<Rc<Btf>, Error> {
+        if let Some(btf) = self.btfs.borrow().get(&id) {
+            return Ok(Rc::clone(btf));
+        }
+        let btf = self.load_btf(id)?;
+        self.btfs.borrow_mut().insert(id, Rc::clone(&btf));
+        Ok(btf)
+    }
+
     fn load_btf(&self, id: u32) -> Result<Rc<Btf>, Error> {
         let object = sys::btf(id).map_err(|errno| match errno {
             Errno::ENOENT => Error::Gone { what: "BTF", id },
@@ -199,15 +215,7 @@ impl BpfMapAccessor for Live {
     }
 
     fn btf(&self, map: &MapInfo) -> Result<Option<Rc<Btf>>, Error> {
-        let Some(id) = map.btf_id else {
-            return Ok(None);
-        };
-        if let Some(btf) = self.btfs.borrow().get(&id) {
-            return Ok(Some(Rc::clone(btf)));
-        }
-        let btf = self.load_btf(id)?;
-        self.btfs.borrow_mut().insert(id, Rc::clone(&btf));
-        Ok(Some(btf))
+        map.btf_id.map(|id| self.btf_by_id(id)).transpose()
     }
 
     fn vmlinux_btf(&self) -> Result<Rc<Btf>, Error> {
@@ -230,15 +238,20 @@ impl BpfMapAccessor for Live {
     }
 
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
-        contents::state(self, map, &open_map(map)?)
+        contents::state(self, map, || open_map(map))
     }
 
-    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
-        Ok(None)
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        if map.map_type != MapType::ARENA {
+            return Ok(None);
+        }
+        let source = self.source().map_err(|why| Error::NoMemory(why.clone()))?;
+        let at = source.map(&open_map(map)?, map)?;
+        structures::arena(source.target(), map, at).map(Some)
     }
 
     fn progs(&self) -> Result<Progs, Error> {
-        Ok(Progs::default())
+        progs::list(self)
     }
 
     fn symbol(&self, at: Kva) -> Option<Symbol> {
@@ -246,8 +259,19 @@ impl BpfMapAccessor for Live {
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
-        let source = self.source().ok()?;
-        Some(source.target())
+        Some(self.source().ok()?.target())
+    }
+
+    fn memory_size(&self) -> Option<u64> {
+        Some(self.source().ok()?.target().memory_size())
+    }
+
+    fn per_cpu(&self) -> Option<&PerCpu> {
+        self.source().ok()?.target().per_cpu().ok()
+    }
+
+    fn hides_special(&self, map: &MapInfo) -> bool {
+        contents::way(self, map) == Way::Bpf
     }
 }
 
@@ -261,10 +285,6 @@ fn open_map(map: &MapInfo) -> Result<OpenMap, Error> {
         Ok(opened) if list::is_same(map, &opened) => Ok(opened),
         Ok(_) | Err(Errno::ENOENT) => Err(gone),
         Err(errno) => Err(refused("BPF_MAP_GET_FD_BY_ID", errno)),
-    }
-
-    fn hides_special(&self, _map: &MapInfo) -> bool {
-        true
     }
 }
 

@@ -6,20 +6,28 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use btf_layout::Btf;
+use arena::Stretch;
+use btf_layout::{Btf, Member};
 use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
-use kernel::PerCpu;
+use kernel::{PerCpu, Vmcoreinfo};
+use pagewalk::{AddressSpace, Format};
 
+use super::direct_map::{self, DirectMap};
 use super::memory::{Files, KernelMemory};
 use super::probe::{Own, PerCpuValues};
 use super::rights::refusal;
 use super::symbols::Symbols;
 use super::{host, sys};
-use crate::target::Target;
-use crate::{Error, KernelInfo, NoMemory, Symbol};
+use crate::target::{self, Target};
+use crate::{Arch, Error, KernelInfo, NoMemory, Symbol};
 
 /// How long what is ours may take to go.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes before the text in the note of VMCOREINFO, and the most of it that
+/// are read.
+const NOTE_HEADER: u64 = 24;
+const NOTE_LEN: u64 = 4096;
 
 /// The running kernel, its memory read by a program of ours.
 #[derive(Debug)]
@@ -69,6 +77,30 @@ impl Running {
     pub(super) fn object(&self, fd: BorrowedFd<'_>) -> Result<Kva, Error> {
         let number = u64::try_from(fd.as_raw_fd()).unwrap_or(u64::MAX);
         self.files.object(&self.memory, number)
+    }
+
+    /// The page tables, which are those of this process, as far as the kernel
+    /// is concerned. They are to be had again for each use: the kernel changes
+    /// them.
+    fn tables(&self) -> Result<AddressSpace<DirectMap<'_>>, Error> {
+        let task = self.btf.record("task_struct")?.member("mm")?;
+        let mm = self.btf.record("mm_struct")?.member("pgd")?;
+        let follow = |at: Kva, member: &Member| {
+            let at = at.checked_add(member.offset).unwrap_or(at);
+            self.load_u64(at).map(Kva::new)
+        };
+        let root = follow(self.memory.current_task()?, &task).and_then(|at| follow(at, &mm));
+        let root = root.map_err(|source| Error::Unreadable {
+            what: "mm_struct.pgd",
+            source,
+        })?;
+        let levels = match self.info.arch {
+            Arch::X86_64 => self.info.paging_levels.unwrap_or(0),
+            // A process has tables of its own half alone.
+            Arch::Arm64 => 0,
+        };
+        let format = Format::x86_64(levels, 0).map_err(|_unknown| Error::NoDirectMap { root })?;
+        direct_map::address_space(self, root, format, host::physical_end())
     }
 
     /// How far each CPU's data is from what a `__percpu` pointer says, told
@@ -151,6 +183,24 @@ impl Target for Running {
         }
         let loaded = self.load_per_cpu()?;
         Ok(self.per_cpu.get_or_init(|| loaded))
+    }
+
+    fn mappings(&self, start: Kva, len: u64, visit: &mut dyn FnMut(Stretch)) -> Result<(), Error> {
+        for mapping in self.tables()?.mappings(start, len) {
+            visit(target::stretch(mapping));
+        }
+        Ok(())
+    }
+
+    fn vmemmap(&self) -> Option<Kva> {
+        if let Some(base) = self.symbols.lookup("vmemmap_base") {
+            return self.load_u64(base).ok().map(Kva::new);
+        }
+        // The kernel's note on how to read its memory tells it, too.
+        let note = host::vmcoreinfo()?.checked_add(NOTE_HEADER)?;
+        let tables = self.tables().ok()?;
+        let text = tables.physical().read_up_to(note, NOTE_LEN).bytes;
+        Vmcoreinfo::parse(&text)?.symbol("vmemmap")
     }
 
     fn memory_size(&self) -> u64 {

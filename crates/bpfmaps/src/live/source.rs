@@ -1,5 +1,6 @@
 //! The ways to the running kernel's memory.
 
+use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use btf_layout::Btf;
@@ -8,7 +9,7 @@ use guestmem::{Address, Kva, MemoryExt};
 use super::probe::Own;
 use super::running::Running;
 use super::symbols::Symbols;
-use super::sys::OpenMap;
+use super::sys::{OpenMap, OpenProg};
 use crate::target::Target;
 use crate::{Error, KernelInfo, MapInfo, NoMemory};
 
@@ -60,6 +61,13 @@ impl Source {
     pub(super) fn is_own(&self, object: Own) -> bool {
         match self {
             Self::Program(running) => running.is_own(object),
+        }
+    }
+
+    /// The `struct bpf_prog` of `prog`.
+    pub(super) fn prog(&self, prog: &OpenProg) -> Result<Kva, Error> {
+        match self {
+            Self::Program(running) => running.object(prog.fd.as_fd()),
         }
     }
 

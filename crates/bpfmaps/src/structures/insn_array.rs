@@ -5,6 +5,7 @@
 use btf_layout::{Btf, Member};
 use guestmem::{Address, Kva, MemoryExt};
 
+use super::btf_object::{BtfObjectLayout, Parsed};
 use super::copied::Copied;
 use super::place::{self, POINTER};
 use super::{bytes, progs};
@@ -102,7 +103,9 @@ pub(crate) fn walk(
 
 /// The program that uses `map`: a map of this type has at most one.
 fn user(target: &dyn Target, map: &MapInfo) -> Option<ProgRef> {
-    let progs = progs::list(target).ok()?.progs;
+    let btf_layout = BtfObjectLayout::new(target.btf()).ok()?;
+    let progs = progs::list(target, &btf_layout, &Parsed::default());
+    let progs = progs.ok()?.progs;
     let user = progs
         .into_iter()
         .find(|prog| prog.map_ids.contains(&map.id))?;
