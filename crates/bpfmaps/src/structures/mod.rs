@@ -45,6 +45,7 @@ use hash::HashLayout;
 
 pub(crate) use arena::open as arena;
 pub(crate) use btf_object::{BtfObjectLayout, Parsed};
+pub(crate) use copied::Copied;
 pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
 pub(crate) use map_object::MapLayout;
