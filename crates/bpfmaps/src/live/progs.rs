@@ -8,10 +8,10 @@ use super::probe::Own;
 use super::source::Source;
 use super::sys::{self, OpenProg};
 use super::{Live, refused};
+use crate::Error;
 use crate::prog::{self, Attach, ProgInfo, ProgType, Progs};
 use crate::structures::{self, BtfObjectLayout, Parsed, ProgLayout};
 use crate::walk::{GapAt, Reason, Walk};
-use crate::Error;
 
 /// Every program of the kernel but our own.
 pub(super) fn list(live: &Live) -> Result<Progs, Error> {
