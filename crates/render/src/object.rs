@@ -1,6 +1,6 @@
 //! Objects in the bytes of a value: where each is, and what its bits say.
 
-use bpfmaps::Bytes;
+use bpfmaps::{Bytes, ProgInfo};
 use btf_layout::BitRange;
 
 use crate::shape::{Array, EnumTable, Flavour, Form, Int, Member, Node, Shape, Text};
@@ -33,6 +33,8 @@ pub(crate) enum Scalar<'a> {
     /// A float of 32 bits or fewer, whose shortest spelling is its own.
     Single(f32),
     Pointer(u64),
+    /// A program's id, and what is known of it; 0 for none.
+    Program(u64, Option<&'a ProgInfo>),
     Enum(&'a EnumTable, u64),
     /// Bytes that say nothing, and why.
     Opaque(&'a [u8], &'a str),
@@ -178,6 +180,11 @@ impl<'a> Object<'a> {
                 Scalar::Enum(table, table.extend(low_half(raw), bits))
             }
             Form::Pointer => Scalar::Pointer(low_half(self.raw()?.0)),
+            Form::Program(progs) => {
+                let id = low_half(self.raw()?.0);
+                let prog = u32::try_from(id).ok().and_then(|id| progs.find(id));
+                Scalar::Program(id, prog)
+            }
             Form::Float => match *self.whole()? {
                 [a, b] => Scalar::Single(half(u16::from_le_bytes([a, b]))),
                 [a, b, c, d] => Scalar::Single(f32::from_le_bytes([a, b, c, d])),

@@ -4,38 +4,45 @@
 use std::error::Error as _;
 use std::fmt::{self, Write};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, Entry, Error, MapInfo, Walk};
-use btf_layout::TypeId;
+use bpfmaps::{BpfMapAccessor, Entry, Error, MapInfo, MapState, MapType, Walk};
+use btf_layout::{Kind, TypeId};
 
+use crate::context::Context;
 use crate::shape::Shape;
 
-/// A map, and the types of its keys and values where BTF tells.
+/// A map, the types of its keys and values where BTF tells, and the state of
+/// the whole.
 pub(crate) struct Described<'a> {
     pub(crate) info: &'a MapInfo,
     pub(crate) key: Option<Shape>,
     pub(crate) value: Option<Shape>,
     /// Why there are no types, though the map has BTF.
     pub(crate) btf_error: Option<Error>,
+    pub(crate) state: Result<Option<MapState>, Error>,
 }
 
 impl<'a> Described<'a> {
-    pub(crate) fn new(accessor: &dyn BpfMapAccessor, info: &'a MapInfo) -> Self {
+    pub(crate) fn new(context: &Context<'_>, info: &'a MapInfo) -> Self {
         let mut described = Self {
             info,
             key: None,
             value: None,
             btf_error: None,
+            state: context.accessor.state(info),
         };
-        described.btf_error = described.find_types(accessor).err();
+        described.btf_error = described.find_types(context).err();
         described
     }
 
-    fn find_types(&mut self, accessor: &dyn BpfMapAccessor) -> Result<(), Error> {
-        let info = self.info;
+    fn find_types(&mut self, context: &Context<'_>) -> Result<(), Error> {
+        let (info, accessor) = (self.info, context.accessor);
         if info.btf_vmlinux_value_type_id != 0 {
             let btf = accessor.vmlinux_btf()?;
-            self.value = Some(Shape::new(&btf, TypeId(info.btf_vmlinux_value_type_id)));
+            let progs = context.progs().map(Rc::clone).unwrap_or_default();
+            let id = TypeId(info.btf_vmlinux_value_type_id);
+            self.value = Some(Shape::of_struct_ops(&btf, id, progs));
         }
         if (info.btf_key_type_id != 0 || info.btf_value_type_id != 0)
             && let Some(btf) = accessor.btf(info)?
@@ -44,7 +51,18 @@ impl<'a> Described<'a> {
             self.key = shape(info.btf_key_type_id);
             self.value = self.value.take().or_else(|| shape(info.btf_value_type_id));
         }
+        // The kernel lets such maps have no BTF of their own.
+        if info.map_type == MapType::INSN_ARRAY && self.value.is_none() {
+            let btf = accessor.vmlinux_btf()?;
+            let id = btf.find(Kind::Struct, "bpf_insn_array_value");
+            self.value = id.map(|id| Shape::new(&btf, id));
+        }
         Ok(())
+    }
+
+    /// Whether the map itself says of which type its values are.
+    pub(crate) fn states_value_type(&self) -> bool {
+        self.info.btf_value_type_id != 0 || self.info.btf_vmlinux_value_type_id != 0
     }
 }
 

@@ -199,7 +199,8 @@ fn names_do_not_command_the_terminal() {
         let (mut list, mut out) = (Vec::new(), Vec::new());
         let outcome = render::dump(&kernel, &maps, &options(format, None), &mut out).unwrap();
         assert!(outcome.is_complete());
-        render::maps(kernel.kernel(), &maps, &options(format, None), &mut list).unwrap();
+        let outcome = render::maps(&kernel, &maps, &options(format, None), &mut list).unwrap();
+        assert!(outcome.is_complete());
         for bytes in [out, list] {
             assert!(!bytes.contains(&0x1b), "{format:?}");
             let text = String::from_utf8(bytes).unwrap();

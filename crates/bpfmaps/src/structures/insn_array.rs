@@ -103,9 +103,8 @@ pub(crate) fn walk(
 
 /// The program that uses `map`: a map of this type has at most one.
 fn user(target: &dyn Target, map: &MapInfo) -> Option<ProgRef> {
-    let btf_layout = BtfObjectLayout::new(target.btf()).ok()?;
-    let progs = progs::list(target, &btf_layout, &Parsed::default());
-    let progs = progs.ok()?.progs;
+    let layout = BtfObjectLayout::new(target.btf()).ok()?;
+    let progs = progs::list(target, &layout, &Parsed::default()).ok()?.progs;
     let user = progs
         .into_iter()
         .find(|prog| prog.map_ids.contains(&map.id))?;

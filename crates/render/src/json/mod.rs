@@ -3,7 +3,13 @@
 
 mod document;
 mod entry;
+mod gaps;
+mod header;
+mod object;
+mod progs;
+mod state;
 mod value;
 
-pub(crate) use document::Document;
+pub(crate) use document::{Document, Part};
+pub(crate) use progs::{document as progs, lines as prog_lines};
 pub(crate) use value::Text;
