@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
 
@@ -27,6 +27,8 @@ pub(crate) struct Spec {
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
     pub(crate) types: Option<Types>,
+    /// A map that maps in this one are like.
+    pub(crate) inner: Option<RawFd>,
 }
 
 /// BTF in the kernel, and the types of a key and of a value in it.
@@ -67,6 +69,7 @@ impl Spec {
             max_entries,
             flags: 0,
             types: None,
+            inner: None,
         }
     }
 
@@ -83,6 +86,7 @@ impl Spec {
             btf_fd: types.map_or(0, |types| types.btf.as_raw_fd().try_into().unwrap()),
             btf_key_type_id: types.map_or(0, |types| types.key.0),
             btf_value_type_id: types.map_or(0, |types| types.value.0),
+            inner_map_fd: self.inner.map_or(0, |fd| fd.try_into().unwrap()),
             ..Default::default()
         };
         let handle = MapHandle::create(
@@ -226,7 +230,7 @@ impl BpfMapAccessor for Only<'_> {
     }
 
     fn progs(&self) -> Result<Progs, Error> {
-        self.0.progs()
+        Ok(Progs::default())
     }
 
     fn symbol(&self, at: Kva) -> Option<Symbol> {
