@@ -14,6 +14,7 @@ mod struct_ops;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use arena::Stretch;
 use btf_layout::build::Builder;
 use btf_layout::{Btf, TypeId};
 use guestmem::{Address, Fake, Fault, Kva, Memory};
@@ -106,6 +107,19 @@ impl Target for Made {
 
     fn per_cpu(&self) -> Result<&PerCpu, Error> {
         panic!("per-CPU data were asked for")
+    }
+
+    fn mappings(
+        &self,
+        start: Kva,
+        _len: u64,
+        _visit: &mut dyn FnMut(Stretch),
+    ) -> Result<(), Error> {
+        panic!("what is mapped at {start} was asked for")
+    }
+
+    fn vmemmap(&self) -> Option<Kva> {
+        None
     }
 
     fn memory_size(&self) -> u64 {
