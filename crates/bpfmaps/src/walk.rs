@@ -197,6 +197,12 @@ pub enum Reason {
         /// The map's type.
         map_type: MapType,
     },
+    /// The backend has no way to it.
+    #[error("no access to {what}")]
+    NoAccess {
+        /// To what.
+        what: &'static str,
+    },
     /// A layout that the walk needs is not in the kernel's BTF.
     #[error(transparent)]
     Layout(#[from] btf_layout::Error),

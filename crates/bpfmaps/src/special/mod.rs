@@ -21,20 +21,23 @@
 //! # }
 //! ```
 
+mod deferred;
 mod fields;
 mod find;
+mod graph;
+mod pointer;
+mod reader;
 
-use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use btf_layout::{Btf, TypeId};
 use guestmem::Kva;
-use rustc_hash::FxHashMap;
 
-use crate::{BpfMapAccessor, Bytes, Error, Gap, MapInfo, ProgRef, Walk};
+use crate::{Bytes, Gap, ProgRef};
 
 pub use fields::{Field, FieldKind, Fields, Target};
+pub use reader::Reader;
 
 /// What a special field holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +45,7 @@ pub use fields::{Field, FieldKind, Fields, Target};
 pub enum Special {
     /// Nothing is known of it: the accessor has copies of values, in which
     /// the kernel leaves special fields out
-    /// ([`hides_special`](BpfMapAccessor::hides_special)).
+    /// ([`hides_special`](crate::BpfMapAccessor::hides_special)).
     Hidden,
     /// The bytes of the value end before the field does.
     Missing,
@@ -99,7 +102,7 @@ pub enum Pointed<T> {
 pub struct Callback {
     /// Where its machine code is.
     pub address: Kva,
-    /// Its name in its program, without what kallsyms puts before it.
+    /// Its name in its program, where it could be told.
     pub name: Option<String>,
 }
 
@@ -111,9 +114,8 @@ pub struct Timer {
     /// When it expires, or did so last, in nanoseconds of its clock; 0 if it
     /// was never started.
     pub expires_ns: u64,
-    /// `monotonic`, `realtime`, `boottime`, or the number of another; `None`
-    /// if it could not be read.
-    pub clock: Option<String>,
+    /// `monotonic`, `realtime`, `boottime`, or the number of another.
+    pub clock: String,
     /// What it calls; `None` before one is set, and after it was cancelled.
     pub callback: Option<Callback>,
     /// The program that the callback is part of.
@@ -192,73 +194,3 @@ pub struct Node<'a> {
 
 /// Receives the objects of a list or tree.
 pub type NodeVisitor<'v> = dyn FnMut(Node<'_>) -> ControlFlow<()> + 'v;
-
-/// Tells what the special fields of a map's values hold.
-///
-/// Objects that lists, trees and pointers lead to have special fields of
-/// their own ([`fields_of`](Reader::fields_of)): follow them by the same
-/// calls, with [`Node::address`] as `at`. Types may lead to themselves
-/// through pointers, so bound how deep that goes. How much is handed out in
-/// the reader's life is bounded by memory; past that there is a gap.
-pub struct Reader<'a> {
-    accessor: &'a dyn BpfMapAccessor,
-    btf: Rc<Btf>,
-    fields: Rc<Fields>,
-    by_type: RefCell<FxHashMap<TypeId, Rc<Fields>>>,
-}
-
-impl<'a> Reader<'a> {
-    /// A reader for the values of `map`; `None` if they have no special
-    /// fields, which costs one look at their type.
-    ///
-    /// # Errors
-    ///
-    /// BTF that could not be read or parsed.
-    pub fn of(accessor: &'a dyn BpfMapAccessor, map: &MapInfo) -> Result<Option<Self>, Error> {
-        todo!()
-    }
-
-    /// The BTF that describes the values and the objects of lists and trees.
-    #[must_use]
-    pub fn btf(&self) -> &Rc<Btf> {
-        &self.btf
-    }
-
-    /// The special fields of the map's values, or of each CPU's value.
-    #[must_use]
-    pub fn fields(&self) -> &Fields {
-        &self.fields
-    }
-
-    /// The special fields of another type of the map's BTF: that of a
-    /// [`Node`], or of a [`Pointee`] that is not the kernel's.
-    #[must_use]
-    pub fn fields_of(&self, ty: TypeId) -> Rc<Fields> {
-        todo!()
-    }
-
-    /// What `field` holds. `value` is the whole value (or object) that it is
-    /// a field of, as far as it could be read, and `at` its address where
-    /// that is known, which makes the walk of a list stricter.
-    #[must_use]
-    pub fn read(&self, field: &Field, value: &[u8], at: Option<Kva>) -> Special {
-        todo!()
-    }
-
-    /// Visits the objects in a list, from its front on, or those in a tree,
-    /// by ascending order; none for a field of another kind.
-    ///
-    /// What could not be reached is in the returned [`Walk`]: unreadable
-    /// memory, a list that does not come back to its head. An object that
-    /// could be read in part is visited with what there is and is counted
-    /// among the gaps too.
-    pub fn nodes(
-        &self,
-        field: &Field,
-        value: &[u8],
-        at: Option<Kva>,
-        visit: &mut NodeVisitor<'_>,
-    ) -> Walk {
-        todo!()
-    }
-}

@@ -35,6 +35,13 @@ impl Copied {
         Self::load(memory, at, size).map_err(|source| Error::Unreadable { what, source })
     }
 
+    /// A struct of which somebody else has the bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self {
+            bytes: bytes.to_vec(),
+        }
+    }
+
     /// An unsigned member of 1, 2, 4 or 8 bytes. A member that BTF places
     /// outside of its struct is 0, as it cannot have been copied.
     pub(crate) fn uint(&self, member: &Member) -> u64 {

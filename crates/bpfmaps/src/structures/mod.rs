@@ -20,7 +20,7 @@ mod idr;
 mod insn_array;
 mod lpm_trie;
 mod map_object;
-mod objects;
+pub(crate) mod objects;
 mod per_cpu;
 mod place;
 mod progs;
@@ -45,10 +45,11 @@ use hash::HashLayout;
 
 pub(crate) use arena::open as arena;
 pub(crate) use btf_object::{BtfObjectLayout, Parsed};
+pub(crate) use copied::Copied;
 pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
 pub(crate) use map_object::MapLayout;
-pub(crate) use progs::list as progs;
+pub(crate) use progs::{ProgLayout, list as progs};
 pub(crate) use state::state;
 
 /// Visits every entry of `map`, whose `struct bpf_map` is at `at`.

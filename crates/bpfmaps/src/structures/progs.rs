@@ -34,6 +34,7 @@ struct ProgMembers {
     jited_len: Member,
     tag: Member,
     stats: Member,
+    bpf_func: Member,
     aux: Member,
 }
 
@@ -43,6 +44,7 @@ struct AuxMembers {
     size: u64,
     id: Member,
     name: Member,
+    ksym_name: Member,
     used_map_cnt: Member,
     used_maps: Member,
     func_cnt: Member,
@@ -75,6 +77,9 @@ struct Stats {
     misses: Member,
 }
 
+/// More functions than a program may have (`BPF_MAX_SUBPROGS`, 256).
+const MOST_FUNCTIONS: u32 = 1 << 12;
+
 /// The longest name of a function of the kernel (`KSYM_NAME_LEN`).
 const LONGEST_NAME: usize = 512;
 
@@ -93,12 +98,14 @@ impl ProgLayout {
                 jited_len: prog.member("jited_len")?,
                 tag: prog.member("tag")?,
                 stats: prog.member("stats")?,
+                bpf_func: prog.member("bpf_func")?,
                 aux: prog.member("aux")?,
             },
             aux: AuxMembers {
                 size: aux.size(),
                 id: aux.member("id")?,
                 name: aux.member("name")?,
+                ksym_name: aux.member("ksym.name")?,
                 used_map_cnt: aux.member("used_map_cnt")?,
                 used_maps: aux.member("used_maps")?,
                 func_cnt: aux.member("func_cnt")?,
@@ -135,6 +142,24 @@ impl ProgLayout {
             id: aux.u32(&self.aux.id),
             name: Some(aux.text(&self.aux.name)),
         })
+    }
+
+    /// What kallsyms calls the function of the program at `at` whose machine
+    /// code is at `code`; `None` if it has no such function.
+    pub(crate) fn symbol_of(&self, memory: &dyn Memory<Kva>, at: Kva, code: Kva) -> Option<String> {
+        let aux = self.aux_of(memory, at).ok()?;
+        let functions = aux.pointer(&self.aux.func);
+        let count = aux.u32(&self.aux.func_cnt).min(MOST_FUNCTIONS);
+        for index in 0..u64::from(count) {
+            let function = place::element(functions, index, POINTER);
+            let function = Kva::at(memory.load_u64(function).ok()?);
+            let bpf_func = member(function, &self.prog.bpf_func).ok()?;
+            if memory.load_u64(bpf_func).ok()? == code.get() {
+                let aux = self.aux_of(memory, function).ok()?;
+                return Some(aux.text(&self.aux.ksym_name));
+            }
+        }
+        None
     }
 
     /// The `struct bpf_prog_aux` of the program at `at`.
@@ -193,6 +218,9 @@ pub(crate) fn list(
     progs.walk.visited = progs.progs.len() as u64;
     Ok(progs)
 }
+
+/// Takes a pointer of an array.
+type EachPointer<'e> = dyn FnMut(&dyn Target, Kva) -> Result<(), Fault<Kva>> + 'e;
 
 struct Lister<'a> {
     target: &'a dyn Target,
@@ -415,13 +443,7 @@ impl Lister<'_> {
 
     /// Hands out the `count` pointers of an array. What cannot be read is a
     /// gap and ends it; whether all could.
-    fn pointers(
-        &mut self,
-        id: u32,
-        array: Kva,
-        count: u32,
-        each: &mut dyn FnMut(&dyn Target, Kva) -> Result<(), Fault<Kva>>,
-    ) -> bool {
+    fn pointers(&mut self, id: u32, array: Kva, count: u32, each: &mut EachPointer<'_>) -> bool {
         let Some(left) = self.pointers.checked_sub(count.into()) else {
             let (what, value) = ("count of a program's parts", count.into());
             self.walk
