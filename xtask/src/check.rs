@@ -6,12 +6,14 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
-use crate::guest::{self, Variant, Wish};
+use crate::guest::{self, Wish};
 use crate::initrd::Live;
 use crate::install;
+use crate::matrix::{self, Served, Table};
 use crate::paths;
 use crate::run::run;
 use crate::tidy;
+use crate::variant::Variant;
 
 /// Whether the tests that read guests take part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,36 +33,56 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo
 }
 
-/// Runs every test. The runner's own summary is the last thing that is printed.
+/// What runs tests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Runner {
+    /// cargo-nextest.
+    Nextest,
+    /// Cargo itself.
+    Cargo,
+}
+
+impl Runner {
+    /// The best that is installed.
+    pub(crate) fn here() -> Self {
+        match install::find("cargo-nextest") {
+            Some(_) => Self::Nextest,
+            None => Self::Cargo,
+        }
+    }
+
+    /// The command that runs the tests of some packages, with the rights that they need.
+    pub(crate) fn command(self, packages: &[&str]) -> Command {
+        let (first, kinds): (&[&str], &[&str]) = match self {
+            Self::Nextest => (&["nextest", "run"], &[]),
+            // Benchmarks are targets too, but no tests.
+            Self::Cargo => (&["test"], &["--lib", "--bins", "--tests", "--examples"]),
+        };
+        let mut tests = cargo(first);
+        tests.args(packages).arg("--no-fail-fast").args(kinds);
+        // The tests of the live backend need rights.
+        if let Some(prefix) = install::root_prefix().filter(|prefix| !prefix.is_empty()) {
+            tests.env(RUNNER, prefix.join(" "));
+        }
+        tests
+    }
+}
+
+/// Runs every test but those of the matrix. The runner's own summary is the last thing that is printed.
 ///
 /// # Errors
 /// Fails if a test does, or a guest cannot be made.
 pub(crate) fn test(guests: Guests) -> Result<()> {
     install::for_build()?;
     run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
-    let with_nextest = install::find("cargo-nextest").is_some();
-    let mut tests = match with_nextest {
-        true => cargo(&["nextest", "run", "--workspace", "--no-fail-fast"]),
-        // Benchmarks are targets too, but no tests.
-        false => cargo(&[
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--examples",
-        ]),
-    };
-    // The tests of the live backend need rights.
-    if let Some(prefix) = install::root_prefix().filter(|prefix| !prefix.is_empty()) {
-        tests.env(RUNNER, prefix.join(" "));
-    }
+    let mut tests = Runner::here().command(&["--workspace"]);
     match guests {
         Guests::No => {
             tests.args(["--exclude", "guest-tests"]);
         }
         Guests::Yes => {
+            // Those of the matrix have a task of their own.
+            tests.args(["--", "--skip", "matrix::"]);
             let wish = Wish {
                 fresh: false,
                 live: Live::Yes,
@@ -103,7 +125,15 @@ pub(crate) fn ci(guests: Guests) -> Result<()> {
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
     run(&mut cargo(&["bench", "--workspace", "--no-run", "--quiet"]))?;
-    test(guests)
+    if guests == Guests::No {
+        return test(guests);
+    }
+    matrix::boot_all(Wish {
+        fresh: false,
+        live: Live::Yes,
+    })?;
+    test(guests)?;
+    matrix::run_cells(&[], Served::Keep, Table::Check)
 }
 
 /// Runs the benchmarks on a guest with large maps.

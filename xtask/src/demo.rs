@@ -7,8 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::check;
-use crate::guest::{self, Variant, Wish};
+use crate::guest::{self, Wish};
 use crate::initrd::Live;
+use crate::variant::Variant;
 
 /// The session: arguments after the program's name, `RAM` standing for the guest's memory.
 const SESSION: &[&[&str]] = &[

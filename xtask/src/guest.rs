@@ -4,91 +4,31 @@ use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use crate::debian::{self, Kernel};
-use crate::initrd::{self, Live};
+use crate::initrd::{self, Contents, Live};
 use crate::install;
 use crate::paths;
 use crate::qemu::{Machine, Qemu};
 use crate::run::run;
-
-/// The kernel series of all guests.
-const SERIES: &str = "6.12";
-
-/// The maps that bpfreeze dumps inside in bpftool's format: one of each shape.
-const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sections.bss";
+use crate::variant::Variant;
 
 /// How long a guest may take. With emulation, on a busy machine, minutes are normal.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
+/// How many guests boot side by side. Each has two busy CPUs.
+const AT_ONCE: usize = 2;
+
 /// The file with the fingerprint of what a guest was made of.
 const STAMP: &str = "fingerprint";
-
-/// The kinds of guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Variant {
-    /// 1 GiB, five levels of page tables.
-    La57,
-    /// 1 GiB, four levels of page tables, one CPU that is there but never brought up.
-    La48,
-    /// 4 GiB, half of it above the gap below 4 GiB.
-    High,
-    /// Large maps for the benchmarks, and a race of bpfreeze against bpftool inside.
-    Bench,
-}
-
-impl Variant {
-    /// The guests that the tests read.
-    pub(crate) const TESTED: [Self; 3] = [Self::La57, Self::La48, Self::High];
-
-    /// Its name, also that of its folder.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::La57 => "la57",
-            Self::La48 => "la48",
-            Self::High => "high",
-            Self::Bench => "bench",
-        }
-    }
-
-    fn machine(self) -> Machine {
-        let (plan, witnesses) = match self {
-            Self::La57 => ("full", "all"),
-            Self::La48 | Self::High => ("full", "small"),
-            Self::Bench => ("bench", "race"),
-        };
-        let more = match self {
-            Self::La48 => " maxcpus=2",
-            _ => "",
-        };
-        Machine {
-            cpu: match self {
-                Self::La48 => "max,-la57",
-                _ => "max",
-            },
-            smp: match self {
-                Self::La48 => "3",
-                _ => "2",
-            },
-            memory: match self {
-                Self::High => 4096,
-                _ => 1024,
-            },
-            cmdline: format!(
-                "console=ttyS0 quiet panic=-1 guest.plan={plan} guest.seed=1 \
-                 guest.witnesses={witnesses} guest.formats={FORMATS}{more}"
-            ),
-        }
-    }
-}
 
 /// What a run of guests is asked to do.
 #[derive(Debug, Clone, Copy)]
@@ -104,8 +44,12 @@ pub(crate) struct Wish {
 pub(crate) struct Frozen {
     home: PathBuf,
     folders: Vec<PathBuf>,
-    _lock: Flock<File>,
+    failed: Vec<Failed>,
+    lock: Flock<File>,
 }
+
+/// A guest that could not be made, and why.
+pub(crate) type Failed = (Variant, anyhow::Error);
 
 impl Frozen {
     /// The folder that they are all in.
@@ -113,9 +57,19 @@ impl Frozen {
         &self.home
     }
 
+    /// The folder that a guest is in.
+    pub(crate) fn folder(&self, variant: Variant) -> PathBuf {
+        self.home.join(variant.name())
+    }
+
     /// Their folders, in the order in which they were asked for.
     pub(crate) fn folders(&self) -> &[PathBuf] {
         &self.folders
+    }
+
+    /// Those that were asked for and could not be made.
+    pub(crate) fn failed(&self) -> &[Failed] {
+        &self.failed
     }
 
     /// The folder of the first.
@@ -126,27 +80,64 @@ impl Frozen {
         let first = self.folders.first().context("no guest")?;
         Ok(first)
     }
+
+    /// Removes guests, unless another run uses them.
+    ///
+    /// # Errors
+    /// Fails if a folder cannot be removed.
+    pub(crate) fn remove(self, variants: &[Variant]) -> Result<()> {
+        if self.lock.relock(FlockArg::LockExclusiveNonblock).is_err() {
+            return Ok(());
+        }
+        for &variant in variants {
+            let folder = self.folder(variant);
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("removing {}", folder.display()))?;
+        }
+        Ok(())
+    }
 }
 
-/// What is common to the guests of a run.
+/// What a guest is made of, and where it comes to lie.
 struct Parts {
+    variant: Variant,
+    machine: Machine,
     kernel: Kernel,
     initrd: Vec<u8>,
-    home: PathBuf,
+    folder: PathBuf,
+    /// Changes when any of them does.
+    fingerprint: String,
 }
 
-/// Makes those guests that are missing or made of other parts, side by side.
+/// Makes those guests that are missing or made of other parts.
 ///
 /// # Errors
 /// Fails if one of them cannot be built, booted or frozen.
 pub(crate) fn prepare(variants: &[Variant], wish: Wish) -> Result<Frozen> {
+    let mut frozen = attempt(variants, wish)?;
+    match frozen.failed.pop() {
+        None => Ok(frozen),
+        Some((variant, error)) => Err(error.context(format!("guest {}", variant.name()))),
+    }
+}
+
+/// The same, but a guest that cannot be made does not keep the others from being made.
+///
+/// # Errors
+/// Fails if what goes into all guests cannot be built.
+pub(crate) fn attempt(variants: &[Variant], wish: Wish) -> Result<Frozen> {
     install::for_guests()?;
-    let parts = Parts {
-        kernel: debian::kernel(SERIES)?,
-        initrd: initrd::build(wish.live)?,
-        home: paths::cache("guests")?,
-    };
-    let lock = File::create(parts.home.join("lock"))?;
+    let home = paths::cache("guests")?;
+    let contents = initrd::build(wish.live)?;
+    let mut failed = Vec::new();
+    let mut wanted = Vec::new();
+    for &variant in variants {
+        match Parts::new(variant, &contents, &home) {
+            Ok(parts) => wanted.push(parts),
+            Err(error) => failed.push((variant, error)),
+        }
+    }
+    let lock = File::create(home.join("lock"))?;
     let lock = match Flock::lock(lock, FlockArg::LockSharedNonblock) {
         Ok(lock) => lock,
         Err((lock, Errno::EWOULDBLOCK)) => {
@@ -157,79 +148,118 @@ pub(crate) fn prepare(variants: &[Variant], wish: Wish) -> Result<Frozen> {
     };
     let mut fresh = wish.fresh;
     loop {
-        if !fresh && parts.missing(variants)?.is_empty() {
+        if !fresh && wanted.iter().all(Parts::is_made) {
+            let folders = wanted.into_iter().map(|parts| parts.folder);
             return Ok(Frozen {
-                folders: variants.iter().map(|&one| parts.folder(one)).collect(),
-                home: parts.home,
-                _lock: lock,
+                folders: folders.collect(),
+                home,
+                failed,
+                lock,
             });
         }
         if lock.relock(FlockArg::LockExclusiveNonblock).is_err() {
             eprintln!("waiting for another run that uses the guests");
             lock.relock(FlockArg::LockExclusive)?;
         }
-        clean(&parts.home)?;
+        clean(&home)?;
         // The other run may have made them.
-        match fresh {
-            true => make(&parts, variants)?,
-            false => make(&parts, &parts.missing(variants)?)?,
-        }
+        let missing = wanted.iter().filter(|parts| fresh || !parts.is_made());
+        let errors = make(missing.collect());
+        wanted.retain(|parts| errors.iter().all(|(variant, _)| *variant != parts.variant));
+        failed.extend(errors);
         fresh = false;
         // Between the two kinds of lock another run may come in, so look again.
         lock.relock(FlockArg::LockShared)?;
     }
 }
 
-fn make(parts: &Parts, variants: &[Variant]) -> Result<()> {
+/// Boots guests, a few at a time, and returns those that failed.
+fn make(missing: Vec<&Parts>) -> Vec<Failed> {
+    let queue = Mutex::new(missing.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let work = || {
+        let mut failed = Vec::new();
+        while let Some(parts) = next() {
+            failed.extend(parts.make().err().map(|error| (parts.variant, error)));
+        }
+        failed
+    };
     thread::scope(|scope| {
-        let runs: Vec<_> = variants
-            .iter()
-            .map(|&variant| {
-                scope.spawn(move || {
-                    let made = parts.make(variant);
-                    made.with_context(|| format!("guest {}", variant.name()))
-                })
-            })
-            .collect();
-        runs.into_iter().try_for_each(|run| match run.join() {
-            Ok(result) => result,
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(work)).collect();
+        let results = workers.into_iter().map(|worker| match worker.join() {
+            Ok(failed) => failed,
             Err(panic) => std::panic::resume_unwind(panic),
-        })
+        });
+        results.flatten().collect()
     })
 }
 
 impl Parts {
-    fn folder(&self, variant: Variant) -> PathBuf {
-        self.home.join(variant.name())
-    }
-
-    /// Those of which there is no guest of the same parts.
-    fn missing(&self, variants: &[Variant]) -> Result<Vec<Variant>> {
-        let mut missing = Vec::new();
-        for &variant in variants {
-            let folder = self.folder(variant);
-            let print = fingerprint(&variant.machine(), &self.kernel, &self.initrd)?;
-            let old = fs::read_to_string(folder.join(STAMP));
-            if !(folder.join("ram").is_file() && old.is_ok_and(|old| old == print)) {
-                missing.push(variant);
-            }
-        }
-        Ok(missing)
-    }
-
-    fn make(&self, variant: Variant) -> Result<()> {
+    fn new(variant: Variant, contents: &Contents, home: &Path) -> Result<Self> {
         let machine = variant.machine();
-        let print = fingerprint(&machine, &self.kernel, &self.initrd)?;
-        let home = self.folder(variant);
+        let kernel = debian::kernel(variant.series())?;
+        let initrd = contents.pack(&kernel)?;
+        Ok(Self {
+            fingerprint: fingerprint(&machine, &kernel, &initrd)?,
+            folder: home.join(variant.name()),
+            variant,
+            machine,
+            kernel,
+            initrd,
+        })
+    }
+
+    /// Whether there is a guest of the same parts.
+    fn is_made(&self) -> bool {
+        let old = fs::read_to_string(self.folder.join(STAMP));
+        self.folder.join("ram").is_file() && old.is_ok_and(|old| old == self.fingerprint)
+    }
+
+    fn make(&self) -> Result<()> {
         // The old guest stays until the new one is whole.
-        let work = home.with_extension("new");
+        let mut work = self.folder.clone().into_os_string();
+        work.push(".new");
+        let work = PathBuf::from(work);
         fs::create_dir_all(&work)?;
-        freeze(variant, &machine, &self.kernel, &self.initrd, &work)?;
-        fs::write(work.join(STAMP), print)?;
-        if home.exists() {
-            fs::remove_dir_all(&home)?;
+        self.freeze(&work)?;
+        fs::write(work.join(STAMP), &self.fingerprint)?;
+        if self.folder.exists() {
+            fs::remove_dir_all(&self.folder)?;
         }
-        fs::rename(&work, &home)?;
+        fs::rename(&work, &self.folder)?;
+        Ok(())
+    }
+
+    /// Boots a guest, waits for its words, and stops it for good.
+    fn freeze(&self, folder: &Path) -> Result<()> {
+        let start = Instant::now();
+        let name = self.variant.name();
+        eprintln!("guest {name}: booting {}", self.kernel.package);
+        fs::write(folder.join("initrd"), &self.initrd)?;
+        let mut qemu = Qemu::boot(&self.machine, &self.kernel.vmlinuz, folder)?;
+        qemu.wait_ready(PATIENCE)?;
+        let mut qmp = qemu.qmp()?;
+        qmp.execute("stop", &json!({}))?;
+        fs::write(folder.join("mtree.txt"), qmp.monitor("info mtree -f")?)?;
+        fs::write(
+            folder.join("registers.txt"),
+            qmp.monitor("info registers -a")?,
+        )?;
+        drop(qemu);
+        for passed in ["initrd", "qmp.sock"] {
+            fs::remove_file(folder.join(passed))?;
+        }
+        let out = folder.join("out");
+        fs::create_dir_all(&out)?;
+        let sent = folder.join("sent");
+        run(Command::new("tar")
+            .arg("-xf")
+            .arg(&sent)
+            .arg("-C")
+            .arg(&out))?;
+        fs::remove_file(sent)?;
+        let seconds = start.elapsed().as_secs();
+        eprintln!("guest {name}: frozen after {seconds} s");
         Ok(())
     }
 }
@@ -254,44 +284,6 @@ fn fingerprint(machine: &Machine, kernel: &Kernel, initrd: &[u8]) -> Result<Stri
     fs::read(&kernel.vmlinuz)?.hash(&mut hasher);
     initrd.hash(&mut hasher);
     Ok(format!("{:016x}\n", hasher.finish()))
-}
-
-/// Boots a guest, waits for its words, and stops it for good.
-fn freeze(
-    variant: Variant,
-    machine: &Machine,
-    kernel: &Kernel,
-    initrd: &[u8],
-    folder: &Path,
-) -> Result<()> {
-    let start = Instant::now();
-    eprintln!("guest {}: booting {}", variant.name(), kernel.package);
-    fs::write(folder.join("initrd"), initrd)?;
-    let mut qemu = Qemu::boot(machine, &kernel.vmlinuz, folder)?;
-    qemu.wait_ready(PATIENCE)?;
-    let mut qmp = qemu.qmp()?;
-    qmp.execute("stop", &json!({}))?;
-    fs::write(folder.join("mtree.txt"), qmp.monitor("info mtree -f")?)?;
-    fs::write(
-        folder.join("registers.txt"),
-        qmp.monitor("info registers -a")?,
-    )?;
-    drop(qemu);
-    for passed in ["initrd", "qmp.sock"] {
-        fs::remove_file(folder.join(passed))?;
-    }
-    let out = folder.join("out");
-    fs::create_dir_all(&out)?;
-    let sent = folder.join("sent");
-    run(Command::new("tar")
-        .arg("-xf")
-        .arg(&sent)
-        .arg("-C")
-        .arg(&out))?;
-    fs::remove_file(sent)?;
-    let seconds = start.elapsed().as_secs();
-    eprintln!("guest {}: frozen after {seconds} s", variant.name());
-    Ok(())
 }
 
 #[cfg(test)]

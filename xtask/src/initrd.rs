@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::artifacts;
 use crate::cpio::Archive;
+use crate::debian::Kernel;
 use crate::install;
 use crate::run::capture;
 
@@ -24,11 +25,15 @@ pub(crate) enum Live {
     No,
 }
 
-/// Builds the programs and packs them.
+/// What all guests have: the place of each file, and the file.
+#[derive(Debug)]
+pub(crate) struct Contents(Vec<(String, PathBuf)>);
+
+/// Builds the programs.
 ///
 /// # Errors
 /// Fails if something cannot be built or found.
-pub(crate) fn build(live: Live) -> Result<Vec<u8>> {
+pub(crate) fn build(live: Live) -> Result<Contents> {
     let mut programs: Vec<(String, PathBuf)> = Vec::new();
     let mut add = |place: String, path: PathBuf| programs.push((place, path));
     for name in ["busybox", "bpftool"] {
@@ -46,7 +51,7 @@ pub(crate) fn build(live: Live) -> Result<Vec<u8>> {
         let name = object.file_name().context("an object without a name")?;
         programs.push((format!("bpf/{}", name.to_string_lossy()), object.clone()));
     }
-    pack(&programs)
+    Ok(Contents(programs))
 }
 
 /// The libraries that programs are linked with, as the loader finds them here.
@@ -63,23 +68,33 @@ fn libraries(programs: &[(String, PathBuf)]) -> Result<BTreeSet<String>> {
     Ok(libraries)
 }
 
-fn pack(programs: &[(String, PathBuf)]) -> Result<Vec<u8>> {
-    let mut archive = Archive::new(Vec::new());
-    let mut folders = BTreeSet::from(["dev", "proc", "sys", "out", "tmp"].map(str::to_owned));
-    for (place, _) in programs {
-        let parents = Path::new(place).ancestors().skip(1);
-        let parents = parents.filter(|path| !path.as_os_str().is_empty());
-        folders.extend(parents.map(|path| path.to_string_lossy().into_owned()));
+impl Contents {
+    /// The archive for a guest with this kernel.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read.
+    pub(crate) fn pack(&self, kernel: &Kernel) -> Result<Vec<u8>> {
+        let mut archive = Archive::new(Vec::new());
+        let mut folders =
+            BTreeSet::from(["dev", "proc", "sys", "out", "tmp", "modules"].map(str::to_owned));
+        for (place, _) in &self.0 {
+            let parents = Path::new(place).ancestors().skip(1);
+            let parents = parents.filter(|path| !path.as_os_str().is_empty());
+            folders.extend(parents.map(|path| path.to_string_lossy().into_owned()));
+        }
+        // Parents sort before what is in them.
+        for folder in &folders {
+            archive.folder(folder)?;
+        }
+        archive.device("dev/console", 5, 1)?;
+        archive.program("init", INIT.as_bytes())?;
+        // Numbered, because they are loaded in the order of their names.
+        let modules = kernel.modules.iter().enumerate();
+        let modules = modules.map(|(at, path)| (format!("modules/{at}.ko"), path.clone()));
+        for (place, path) in self.0.iter().cloned().chain(modules) {
+            let data = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            archive.program(&place, &data)?;
+        }
+        Ok(archive.finish()?)
     }
-    // Parents sort before what is in them.
-    for folder in &folders {
-        archive.folder(folder)?;
-    }
-    archive.device("dev/console", 5, 1)?;
-    archive.program("init", INIT.as_bytes())?;
-    for (place, path) in programs {
-        let data = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        archive.program(place, &data)?;
-    }
-    Ok(archive.finish()?)
 }

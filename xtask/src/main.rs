@@ -4,6 +4,7 @@
 //! is costly is kept in the user's cache folder, under `bpfreeze`.
 #![expect(clippy::print_stderr, reason = "a task tells its user what it does")]
 
+mod apt;
 mod artifacts;
 mod check;
 mod cpio;
@@ -12,11 +13,14 @@ mod demo;
 mod guest;
 mod initrd;
 mod install;
+mod matrix;
 mod paths;
 mod qemu;
 mod qmp;
 mod run;
+mod support;
 mod tidy;
+mod variant;
 
 use std::process::ExitCode;
 
@@ -24,8 +28,10 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::check::Guests;
-use crate::guest::{Variant, Wish};
+use crate::guest::Wish;
 use crate::initrd::Live;
+use crate::matrix::{Cell, Served, Table};
+use crate::variant::Variant;
 
 /// The project's own tasks.
 #[derive(Debug, Parser)]
@@ -41,7 +47,9 @@ enum Task {
     Demo,
     /// Runs every test; boots the guests that they read.
     Test(TestArgs),
-    /// Runs what a change must pass: formatting, lints, tidy, documentation, tests.
+    /// Runs every kernel by every backend, and prints a table of these cells.
+    TestMatrix(MatrixArgs),
+    /// Runs what a change must pass: formatting, lints, tidy, documentation, tests, the matrix.
     Ci(TestArgs),
     /// Runs the benchmarks on a guest with large maps.
     Bench {
@@ -71,6 +79,19 @@ impl TestArgs {
 }
 
 #[derive(Debug, Args)]
+struct MatrixArgs {
+    /// Run this cell only, such as 6.12/guest or 7.2/live; repeatable.
+    #[arg(long = "cell", value_name = "KERNEL/BACKEND")]
+    cells: Vec<Cell>,
+    /// Keep the guests whose cells passed. Those of cells that failed stay in any case.
+    #[arg(long)]
+    keep: bool,
+    /// Write the support table into README.md, instead of comparing it.
+    #[arg(long, conflicts_with = "cells")]
+    write: bool,
+}
+
+#[derive(Debug, Args)]
 struct GuestArgs {
     /// Which guests [default: those of the tests].
     variants: Vec<Variant>,
@@ -96,11 +117,24 @@ fn perform(task: Task) -> Result<()> {
     match task {
         Task::Demo => demo::demo(),
         Task::Test(args) => check::test(args.guests()),
+        Task::TestMatrix(args) => matrix(&args),
         Task::Ci(args) => check::ci(args.guests()),
         Task::Bench { filter } => check::bench(&filter),
         Task::Guest(args) => guests(&args),
         Task::Tidy => tidy::check(),
     }
+}
+
+fn matrix(args: &MatrixArgs) -> Result<()> {
+    let served = match args.keep {
+        true => Served::Keep,
+        false => Served::Remove,
+    };
+    let table = match args.write {
+        true => Table::Write,
+        false => Table::Check,
+    };
+    matrix::run_cells(&args.cells, served, table)
 }
 
 fn guests(args: &GuestArgs) -> Result<()> {

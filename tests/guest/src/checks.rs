@@ -1,17 +1,20 @@
-//! Checks of a whole dump against what was put in.
+//! Checks of one map's dump against what was put in.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::contents::{Contents, differences, differing};
-use crate::documents::{About, Dump, DumpMap, Knowledge, TruthMap};
-use crate::guest::Guest;
-use crate::typed::contradictions;
-use crate::witnesses::{by_id, truth};
+use crate::documents::{About, DumpEntry, DumpMap, Knowledge, TruthMap};
+use crate::pattern::{Terms, merged, mismatches};
+use crate::typed::{Floats, contradictions, short};
+use crate::witnesses::Backend;
 
 /// At most this many lines of a failure are shown.
-const LINES: usize = 25;
+const LINES: usize = 60;
+
+/// And so many of one map.
+const LINES_OF_A_MAP: usize = 4;
 
 /// Fails with the lines, if there are any.
 pub(crate) fn agree(lines: Vec<String>) {
@@ -27,48 +30,104 @@ pub(crate) fn agree(lines: Vec<String>) {
 /// Prefixes lines with the map that they are about.
 pub(crate) fn about(map: &About, lines: impl IntoIterator<Item = String>) -> Vec<String> {
     let head = format!("map {} {:?} ({})", map.id, map.name, map.kind);
-    lines
+    let mut lines: Vec<String> = lines
         .into_iter()
         .map(|line| format!("{head}: {line}"))
-        .collect()
+        .collect();
+    let more = lines.len().saturating_sub(LINES_OF_A_MAP);
+    if more > 0 {
+        lines.truncate(LINES_OF_A_MAP);
+        lines.push(format!("{head}: … and {more} more"));
+    }
+    lines
+}
+
+/// What is wrong with a map's dump.
+pub(crate) fn problems(
+    truth: &TruthMap,
+    map: &DumpMap,
+    backend: Backend,
+    cpus: usize,
+) -> Vec<String> {
+    if let Some(reason) = backend.unread(truth) {
+        return unread_is_said(map, reason);
+    }
+    let mut lines = incompleteness(map);
+    lines.extend(state_is_true(truth, map, backend));
+    lines.extend(match &truth.expect {
+        Some(patterns) => patterns_are_met(truth, patterns, map, backend),
+        None => contents_are_true(truth, map, cpus),
+    });
+    about(&map.about, lines)
+}
+
+/// A map that cannot be read must not look empty.
+fn unread_is_said(map: &DumpMap, reason: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if map.complete || (map.error.is_none() && map.gaps.is_empty()) {
+        lines.push(format!("does not say that it is not read ({reason})"));
+    }
+    if !map.entries.is_empty() {
+        lines.push(format!("entries, though they cannot be read ({reason})"));
+    }
+    about(&map.about, lines)
 }
 
 /// A dump must say that it is complete, and be it.
-pub(crate) fn complete(dump: &Dump) {
-    assert_eq!(dump.schema, "bpfreeze/1");
-    let lines = dump.maps.iter().flat_map(|map| {
-        let mut lines = Vec::new();
-        if !map.complete || !map.gaps.is_empty() {
-            lines.push(format!("not complete: {:?}", map.gaps));
-        }
-        if usize::try_from(map.visited) != Ok(map.entries.len()) {
-            lines.push(format!(
-                "{} visited, {} told",
-                map.visited,
-                map.entries.len()
-            ));
-        }
-        about(&map.about, lines)
-    });
-    agree(lines.collect());
+fn incompleteness(map: &DumpMap) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !map.complete || !map.gaps.is_empty() || map.error.is_some() {
+        let (error, gaps) = (map.error.as_deref().unwrap_or_default(), &map.gaps);
+        let gaps = short(&Value::from(gaps.clone()));
+        lines.push(format!("not complete: {error} {gaps}"));
+    }
+    if usize::try_from(map.visited) != Ok(map.entries.len()) {
+        let told = map.entries.len();
+        lines.push(format!("{} visited, {told} told", map.visited));
+    }
+    lines
 }
 
-/// Compares a dump with what was put in, bytes and types.
-pub(crate) fn dump_is_true(guest: &Guest, dump: Dump) {
-    complete(&dump);
-    let (cpus, truth) = truth(guest);
-    let maps = by_id(dump.maps, |map| map.about.id);
-    let made: Vec<u32> = truth.keys().copied().collect();
-    let found: Vec<u32> = maps.keys().copied().collect();
-    assert_eq!(made, found, "the ids of the maps that exist");
-    let lines = truth.values().flat_map(|truth| {
-        let map = &maps[&truth.id];
-        let contents = Contents::of_dump(map);
-        let mut lines = bytes_are_true(truth, &contents, cpus);
-        lines.extend(types_are_true(truth, map));
-        about(&map.about, lines)
-    });
-    agree(lines.collect());
+fn state_is_true(truth: &TruthMap, map: &DumpMap, backend: Backend) -> Vec<String> {
+    let mut state = truth.state.clone().unwrap_or(Value::Null);
+    if let (Backend::Guest, Some(more)) = (backend, &truth.state_frozen) {
+        state = match state {
+            Value::Null => more.clone(),
+            state => merged(&state, more),
+        };
+    }
+    let header = Value::Object(map.more.clone());
+    contradictions("header", &state, &header, Floats::Near)
+}
+
+fn patterns_are_met(
+    truth: &TruthMap,
+    patterns: &[Value],
+    map: &DumpMap,
+    backend: Backend,
+) -> Vec<String> {
+    let mut patterns = patterns.to_vec();
+    if let (Backend::Guest, Some(more)) = (backend, &truth.expect_frozen) {
+        assert_eq!(more.len(), patterns.len(), "patterns of {}", truth.name);
+        let pairs = patterns.iter().zip(more);
+        patterns = pairs.map(|(pattern, more)| merged(pattern, more)).collect();
+    }
+    let terms = Terms {
+        ordered: truth.ordered,
+        more: truth.knowledge == Knowledge::AtLeast,
+    };
+    mismatches(&patterns, &map.entries, terms)
+}
+
+/// Keys and values, as bytes and as types.
+fn contents_are_true(truth: &TruthMap, map: &DumpMap, cpus: usize) -> Vec<String> {
+    let (contents, entries) = match (Contents::of_dump(map), map.plain()) {
+        (Ok(contents), Ok(entries)) => (contents, entries),
+        (Err(error), _) | (_, Err(error)) => return vec![error],
+    };
+    let mut lines = bytes_are_true(truth, &contents, cpus);
+    lines.extend(types_are_true(truth, &entries));
+    lines
 }
 
 fn bytes_are_true(truth: &TruthMap, contents: &Contents, cpus: usize) -> Vec<String> {
@@ -116,9 +175,8 @@ fn survivors_are_true(truth: &TruthMap, made: &Contents, contents: &Contents) ->
     lines
 }
 
-fn types_are_true(truth: &TruthMap, map: &DumpMap) -> Vec<String> {
-    let told: BTreeMap<&str, _> = map
-        .entries
+fn types_are_true(truth: &TruthMap, entries: &[DumpEntry]) -> Vec<String> {
+    let told: BTreeMap<&str, _> = entries
         .iter()
         .map(|entry| (entry.key.hex.as_str(), entry))
         .collect();
@@ -128,7 +186,7 @@ fn types_are_true(truth: &TruthMap, map: &DumpMap) -> Vec<String> {
             (None, _) => {}
             (Some(_), None) => lines.push(format!("{what}: no types are shown")),
             (Some(expected), Some(actual)) => {
-                lines.extend(contradictions(&what, expected, actual));
+                lines.extend(contradictions(&what, expected, actual, Floats::Exact));
             }
         };
     for entry in &truth.entries {

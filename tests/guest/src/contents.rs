@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::documents::{DumpMap, Knowledge, ToolEntry, TruthMap};
+use crate::documents::{CpuValue, DumpMap, Knowledge, ToolEntry, TruthMap};
 
 /// A value, or one for each possible CPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,30 +28,21 @@ impl Contents {
     }
 
     /// From bpfreeze's own dump.
-    pub(crate) fn of_dump(map: &DumpMap) -> Self {
+    ///
+    /// # Errors
+    /// Fails if an entry is not of a key and values, or one for each CPU.
+    pub(crate) fn of_dump(map: &DumpMap) -> Result<Self, String> {
         let mut contents = Self::default();
-        for entry in &map.entries {
+        for entry in map.plain()? {
             let key = entry.key.hex.clone();
             let cell = match (&entry.value, &entry.percpu) {
                 (Some(value), None) => Cell::One(value.hex.clone()),
-                (None, Some(values)) => Cell::PerCpu(
-                    values
-                        .iter()
-                        .enumerate()
-                        .map(|(cpu, value)| {
-                            assert_eq!(value.cpu, cpu, "key {key}: CPUs are out of order");
-                            match (&value.value, &value.missing) {
-                                (Some(value), None) => value.hex.clone(),
-                                other => panic!("key {key}, CPU {cpu}: {other:?}"),
-                            }
-                        })
-                        .collect(),
-                ),
-                other => panic!("map {}, key {key}: {other:?}", map.about.name),
+                (None, Some(values)) => Cell::PerCpu(per_cpu(&key, values)?),
+                other => return Err(format!("key {key}: {other:?}")),
             };
             contents.insert(key, cell);
         }
-        contents
+        Ok(contents)
     }
 
     /// From bpftool's dump. It leaves unfinished what it cannot show, which is no JSON; the bytes
@@ -113,6 +104,16 @@ impl Contents {
         }
         Some(contents)
     }
+}
+
+fn per_cpu(key: &str, values: &[CpuValue]) -> Result<Vec<String>, String> {
+    let values = values.iter().enumerate().map(|(cpu, value)| {
+        match (value.cpu == cpu, &value.value, &value.missing) {
+            (true, Some(value), None) => Ok(value.hex.clone()),
+            _ => Err(format!("key {key}, CPU {cpu}: {value:?}")),
+        }
+    });
+    values.collect()
 }
 
 fn joined(bytes: &[String]) -> String {

@@ -1,7 +1,9 @@
 //! The documents of the witnesses, as far as the tests read them.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::typed::short;
 
 /// What the map maker put in.
 #[derive(Debug, Deserialize)]
@@ -24,6 +26,31 @@ pub(crate) struct TruthMap {
     pub(crate) btf: bool,
     pub(crate) knowledge: Knowledge,
     pub(crate) entries: Vec<TruthEntry>,
+    /// Patterns of the dump's entries, for maps that are more than keys and values.
+    pub(crate) expect: Option<Vec<Value>>,
+    /// What the frozen dump says beyond `expect`, pattern by pattern.
+    pub(crate) expect_frozen: Option<Vec<Value>>,
+    /// Whether entries come in the order of the patterns.
+    #[serde(default)]
+    pub(crate) ordered: bool,
+    /// A pattern of the map's header.
+    pub(crate) state: Option<Value>,
+    /// What the frozen dump's header says beyond `state`.
+    pub(crate) state_frozen: Option<Value>,
+    /// Why bpf(2) has no way to the entries.
+    #[serde(rename = "live")]
+    pub(crate) unread_live: Option<String>,
+    /// Why memory has no way to them.
+    pub(crate) unread_frozen: Option<String>,
+}
+
+impl TruthMap {
+    /// Whether anything was put in.
+    pub(crate) fn is_filled(&self) -> bool {
+        let expects = self.expect.as_ref().is_some_and(|list| !list.is_empty());
+        let has_state = self.state.is_some() || self.state_frozen.is_some();
+        expects || has_state || !self.entries.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -35,6 +62,8 @@ pub(crate) enum Knowledge {
     Evicted,
     /// These slots; the others are zero.
     Sparse,
+    /// These entries and possibly others.
+    AtLeast,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +82,8 @@ pub(crate) struct Dump {
     pub(crate) schema: String,
     pub(crate) kernel: Kernel,
     pub(crate) maps: Vec<DumpMap>,
+    /// Whether all maps could be listed.
+    pub(crate) complete: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Deserialize)]
@@ -70,8 +101,27 @@ pub(crate) struct DumpMap {
     pub(crate) about: About,
     pub(crate) visited: u64,
     pub(crate) complete: bool,
+    /// Why the map could not be read.
+    pub(crate) error: Option<String>,
     pub(crate) gaps: Vec<Value>,
-    pub(crate) entries: Vec<DumpEntry>,
+    pub(crate) entries: Vec<Value>,
+    /// What else its header says.
+    #[serde(flatten)]
+    pub(crate) more: Map<String, Value>,
+}
+
+impl DumpMap {
+    /// The entries of a map of keys and values.
+    ///
+    /// # Errors
+    /// Fails at an entry of another form.
+    pub(crate) fn plain(&self) -> Result<Vec<DumpEntry>, String> {
+        let entries = self.entries.iter().map(|entry| {
+            let plain = DumpEntry::deserialize(entry);
+            plain.map_err(|error| format!("{error}: {}", short(entry)))
+        });
+        entries.collect()
+    }
 }
 
 /// A row of `bpfreeze maps --format json`, and the head of a dump.
@@ -123,7 +173,7 @@ pub(crate) struct Shown {
 pub(crate) struct ToolMap {
     pub(crate) id: u32,
     #[serde(rename = "type")]
-    pub(crate) kind: String,
+    pub(crate) kind: ToolKind,
     #[serde(default)]
     pub(crate) name: String,
     pub(crate) flags: u32,
@@ -133,6 +183,15 @@ pub(crate) struct ToolMap {
     pub(crate) bytes_memlock: Option<u64>,
     pub(crate) frozen: u32,
     pub(crate) btf_id: Option<u32>,
+}
+
+/// A map's type as bpftool tells it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum ToolKind {
+    Name(String),
+    /// One that is newer than bpftool.
+    Number(u32),
 }
 
 /// An entry of `bpftool -j map dump`; what it makes of the types is compared as text elsewhere.

@@ -4,16 +4,22 @@
 //! Four witnesses speak about each map: the map maker (what it put in, known by construction),
 //! bpftool in the guest, bpfreeze in the guest on the running kernel, and bpfreeze here on
 //! nothing but the guest's memory. They must agree entry by entry. What one of them cannot say
-//! is left out by name, with the reason, in the module `tests`.
+//! is left out by name, with the reason, where it is compared.
 #![cfg(test)]
 
+mod agreement;
 mod bad_images;
+mod bpftool;
 mod checks;
 mod contents;
 mod corrupt;
 mod damage;
 mod documents;
 mod guest;
+mod info;
+mod pattern;
+mod rows;
+mod support;
 mod tests;
 mod typed;
 mod witnesses;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::documents::{Dump, ToolMap, Truth, TruthMap};
+use crate::documents::{About, Dump, Maps, ToolMap, Truth, TruthMap};
 use crate::guest::{Guest, parse};
 
 /// Values up to this length are short enough for bpftool in every guest.
@@ -20,13 +20,49 @@ pub(crate) fn truth(guest: &Guest) -> (usize, BTreeMap<u32, TruthMap>) {
     (truth.possible_cpus, by_id(truth.maps, |map| map.id))
 }
 
-pub(crate) fn frozen_dump(guest: &Guest) -> Dump {
-    let output = guest.bpfreeze(&["dump", "RAM", "--format", "json"]);
-    parse(&output, "bpfreeze dump")
+/// A way to the maps of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// From its memory alone.
+    Guest,
+    /// By bpf(2), in the guest while it ran.
+    Live,
 }
 
-pub(crate) fn live_dump(guest: &Guest) -> Dump {
-    parse(&guest.witness("live-dump"), "bpfreeze dump live")
+impl Backend {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest",
+            Self::Live => "live",
+        }
+    }
+
+    /// All maps with their contents.
+    pub(crate) fn dump(self, guest: &Guest) -> Dump {
+        let output = match self {
+            Self::Guest => guest.bpfreeze_of_gaps(&["dump", "RAM", "--format", "json"]),
+            Self::Live => guest.witness_of_gaps("live-dump"),
+        };
+        parse(&output, "bpfreeze dump")
+    }
+
+    /// All maps without contents.
+    pub(crate) fn maps(self, guest: &Guest) -> Vec<About> {
+        let output = match self {
+            Self::Guest => guest.bpfreeze(&["maps", "RAM", "--format", "json"]),
+            Self::Live => guest.witness("live-maps"),
+        };
+        let maps: Maps = parse(&output, "bpfreeze maps");
+        maps.maps
+    }
+
+    /// Why it has no way to a map's entries, if so.
+    pub(crate) fn unread(self, map: &TruthMap) -> Option<&str> {
+        match self {
+            Self::Guest => map.unread_frozen.as_deref(),
+            Self::Live => map.unread_live.as_deref(),
+        }
+    }
 }
 
 pub(crate) fn bpftool_maps(guest: &Guest) -> BTreeMap<u32, ToolMap> {

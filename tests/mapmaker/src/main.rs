@@ -5,6 +5,7 @@
 //! when every map stands still, and the program then sleeps for as long as it is let.
 
 mod datum;
+mod devices;
 mod fill;
 mod kinds;
 mod make;
@@ -16,7 +17,10 @@ mod programs;
 mod queues;
 mod rng;
 mod slots;
+mod sockets;
+mod storage;
 mod sys;
+mod traffic;
 mod truth;
 
 use std::fs::{self, File};

@@ -17,7 +17,7 @@ use crate::programs::Programs;
 use crate::rng::Rng;
 use crate::sys::{self, MapSpec};
 use crate::truth::{MapTruth, Skipped, Told, Truth};
-use crate::{names, queues, slots};
+use crate::{names, queues, slots, sockets, storage, traffic};
 
 /// The first id that does not fit 16 bits. The kernel's tree of ids has grown by then.
 const PAST_ID: u32 = 65_536;
@@ -63,6 +63,9 @@ impl Maker {
         }
         queues::make(self).context("queues, stacks and filters")?;
         slots::make(self).context("maps of slots")?;
+        sockets::make(self).context("maps of sockets")?;
+        storage::make(self).context("local storage")?;
+        traffic::make(self).context("cgroup storage")?;
         self.pass_ids()?;
         self.plain(plan::LATE)
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result, ensure};
+use libbpf_rs::Object;
 use libbpf_rs::query::{ProgInfoIter, ProgInfoQueryOptions};
-use libbpf_rs::{Object, ProgramInput};
 use serde_json::{Value, json};
 
 use crate::truth::hex;
@@ -93,32 +93,26 @@ impl Programs {
     /// # Errors
     /// Fails if there is no such program or if the kernel does not run it.
     pub(crate) fn run(&mut self, object: &Object, name: &str, input: Input<'_>) -> Result<u32> {
-        let program = object.progs_mut().find(|program| program.name() == name);
+        let program = object.progs().find(|program| program.name() == name);
         let program = program.with_context(|| format!("the object has no program {name}"))?;
-        let mut bytes = Vec::new();
-        let input = match input {
-            Input::Context(context) => {
-                bytes.extend_from_slice(context);
-                ProgramInput {
-                    context_in: Some(&mut bytes),
-                    ..ProgramInput::default()
-                }
-            }
-            Input::Packet(packet) => ProgramInput {
-                data_in: Some(packet),
-                ..ProgramInput::default()
-            },
-        };
-        let output = program.test_run(input);
-        let output = output.with_context(|| format!("running {name}"))?;
-        let id = sys::program_info(program.as_fd())?.id;
+        let result = sys::run_program(program.as_fd(), input);
+        self.ran(program.as_fd(), 1)?;
+        result.with_context(|| format!("running {name}"))
+    }
+
+    /// Takes note of runs that did not go through [`run`](Self::run).
+    ///
+    /// # Errors
+    /// Fails if the kernel does not tell about the program.
+    pub(crate) fn ran(&mut self, program: BorrowedFd<'_>, times: u64) -> Result<()> {
+        let id = sys::program_info(program)?.id;
         if let Some(Loaded {
             runs: Some(runs), ..
         }) = self.loaded.get_mut(&id)
         {
-            *runs += 1;
+            *runs += times;
         }
-        Ok(output.return_value)
+        Ok(())
     }
 
     /// Runs a program once for each step, each time on the CPU that `cpu` names, with the step as

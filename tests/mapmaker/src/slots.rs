@@ -20,7 +20,7 @@ use crate::plan::Fill;
 use crate::programs;
 use crate::sys::{self, MapSpec, PerfEvent};
 use crate::truth::{Told, bytes};
-use crate::{names, objects};
+use crate::{devices, names, objects};
 
 /// Where the cgroups of the guest are.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -34,6 +34,7 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
     for row in PROGRAM_ARRAYS {
         program_array(maker, &object, row)?;
     }
+    devices::make(maker, &object).context("devices and CPUs")?;
     maker.hold(object);
     perf_events(maker)?;
     cgroup_arrays(maker)?;

@@ -9,8 +9,10 @@ use std::slice;
 
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapHandle};
-use libbpf_sys::{bpf_map_create_opts, bpf_prog_info};
+use libbpf_sys::{bpf_map_create_opts, bpf_prog_info, bpf_test_run_opts};
 use nix::libc;
+
+use crate::programs::Input;
 
 /// What a map is created with.
 #[derive(Debug, Default, Clone, Copy)]
@@ -116,6 +118,31 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<bpf_prog_info> {
         io::Error::last_os_error()
     );
     Ok(info)
+}
+
+/// Runs a program once, here and now. Returns what it returned.
+///
+/// # Errors
+/// Fails if the kernel refuses.
+pub(crate) fn run_program(program: BorrowedFd<'_>, input: Input<'_>) -> Result<u32> {
+    let mut opts = bpf_test_run_opts {
+        sz: u64::try_from(size_of::<bpf_test_run_opts>())?,
+        ..bpf_test_run_opts::default()
+    };
+    match input {
+        Input::Context(context) => {
+            opts.ctx_in = context.as_ptr().cast();
+            opts.ctx_size_in = u32::try_from(context.len())?;
+        }
+        Input::Packet(packet) => {
+            opts.data_in = packet.as_ptr().cast();
+            opts.data_size_in = u32::try_from(packet.len())?;
+        }
+    }
+    // SAFETY: the input is as long as it says and lives through the call.
+    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut opts) };
+    ensure!(result == 0, "BPF_PROG_RUN: {}", io::Error::last_os_error());
+    Ok(opts.retval)
 }
 
 /// Lets the kernel count runs of programs for as long as the descriptor lives.

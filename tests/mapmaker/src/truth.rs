@@ -3,6 +3,8 @@
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use crate::datum::Datum;
+
 /// The whole document.
 #[derive(Debug, Serialize)]
 pub(crate) struct Truth {
@@ -195,6 +197,17 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         .iter()
         .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
         .collect()
+}
+
+/// The pattern of a key or a value whose types are known.
+pub(crate) fn typed(datum: &Datum) -> Value {
+    let mut pattern = bytes(&datum.bytes);
+    if let Some(pattern) = pattern.as_object_mut()
+        && !datum.json.is_null()
+    {
+        pattern.insert("typed".to_owned(), datum.json.clone());
+    }
+    pattern
 }
 
 /// The pattern of a key or a value that has these bytes.

@@ -32,6 +32,8 @@ mod stack_trace;
 mod state;
 mod storage;
 mod struct_ops;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use guestmem::Kva;

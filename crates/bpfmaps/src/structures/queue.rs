@@ -121,7 +121,11 @@ pub(crate) fn walk(
             u64::from(map.max_entries) + 1,
             u64::from(ring.slots),
         ),
-        ("value_size of a queue", value_size.max(1), value_size),
+        (
+            "bpf_map.value_size of a queue",
+            value_size.max(1),
+            value_size,
+        ),
     ];
     for (what, expected, found) in contradictions {
         if expected != found {
@@ -148,7 +152,8 @@ pub(crate) fn walk(
         let at = place::element(ring.elements, slot, value_size);
         let fault = target.read_more(at, value_size, &mut buf).err();
         if let (true, Some(fault)) = (buf.is_empty(), fault) {
-            let lost = unreadable(&ring, order, slot, fault, value_size).min(len - position);
+            let lost =
+                unreadable(target, &ring, order, slot, fault, value_size).min(len - position);
             let at = GapAt::Indices(position, position + lost - 1);
             walker.walk.gap(at, fault.cause);
             position += lost;
@@ -173,8 +178,16 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// How many elements from `slot` on begin in the page of `fault`; at least 1.
-fn unreadable(ring: &Ring, order: Order, slot: u64, fault: Fault<Kva>, value_size: u64) -> u64 {
+/// How many elements from `slot` on are lost with the page of `fault`; at
+/// least 1.
+fn unreadable(
+    target: &dyn Target,
+    ring: &Ring,
+    order: Order,
+    slot: u64,
+    fault: Fault<Kva>,
+    value_size: u64,
+) -> u64 {
     let lost = match order {
         Order::OldestFirst => {
             let behind = place::behind(fault, ring.elements, value_size);
@@ -182,7 +195,11 @@ fn unreadable(ring: &Ring, order: Order, slot: u64, fault: Fault<Kva>, value_siz
         }
         Order::NewestFirst => {
             let first = place::first_in_page(fault, ring.elements, value_size);
-            (slot + 1).saturating_sub(first)
+            let start = place::element(ring.elements, first, value_size);
+            match target.load_u8(start) {
+                Ok(_) => 1,
+                Err(_) => (slot + 1).saturating_sub(first),
+            }
         }
     };
     lost.max(1)

@@ -20,9 +20,8 @@ use crate::{Error, MapInfo, Object, ObjectKind};
 
 /// Where the members of the structs are.
 struct StorageLayout {
-    /// The head of the map's list.
+    /// `next`, with which the head of the map's list begins.
     list: Member,
-    head_next: Member,
     storage_size: u64,
     buffer: Member,
     per_cpu_buffer: Member,
@@ -43,8 +42,7 @@ impl StorageLayout {
         let map = btf.record("bpf_cgroup_storage_map")?;
         let storage = btf.record("bpf_cgroup_storage")?;
         Ok(Self {
-            list: map.member("list")?,
-            head_next: map.member("list.next")?,
+            list: map.member("list.next")?,
             storage_size: storage.size(),
             buffer: storage.member("buf")?,
             per_cpu_buffer: storage.member("percpu_buf")?,
@@ -79,10 +77,7 @@ pub(super) fn walk(
         buf: Vec::new(),
     };
     let head = at.checked_add(layout.list.offset).unwrap_or(at);
-    let first = at
-        .checked_add(layout.head_next.offset)
-        .map_or(Ok(0), |first| target.load_u64(first));
-    let mut node = first.map_err(|source| {
+    let mut node = target.load_u64(head).map_err(|source| {
         let what = "bpf_cgroup_storage_map.list";
         Error::Unreadable { what, source }
     })?;

@@ -1,0 +1,90 @@
+//! The kinds of guest: a kernel, a machine, and what happens in it.
+
+use clap::ValueEnum;
+
+use crate::debian::Series;
+use crate::qemu::Machine;
+
+/// The maps that bpfreeze dumps inside in bpftool's format: one of each shape.
+const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sections.bss";
+
+/// The kinds of guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Variant {
+    /// 6.12, 1 GiB, five levels of page tables.
+    La57,
+    /// 6.12, 1 GiB, four levels of page tables, one CPU that is there but never brought up.
+    La48,
+    /// 6.12, 4 GiB, half of it above the gap below 4 GiB.
+    High,
+    /// 6.12, large maps for the benchmarks, and a race of bpfreeze against bpftool inside.
+    Bench,
+    /// 6.1.
+    #[value(name = "6.1")]
+    V6_1,
+    /// 6.18.
+    #[value(name = "6.18")]
+    V6_18,
+    /// 7.2.
+    #[value(name = "7.2")]
+    V7_2,
+}
+
+impl Variant {
+    /// The guests that the tests read.
+    pub(crate) const TESTED: [Self; 3] = [Self::La57, Self::La48, Self::High];
+
+    /// Its name, also that of its folder.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::La57 => "la57",
+            Self::La48 => "la48",
+            Self::High => "high",
+            Self::Bench => "bench",
+            Self::V6_1 => "6.1",
+            Self::V6_18 => "6.18",
+            Self::V7_2 => "7.2",
+        }
+    }
+
+    /// The series of its kernel.
+    pub(crate) fn series(self) -> Series {
+        match self {
+            Self::La57 | Self::La48 | Self::High | Self::Bench => Series::V6_12,
+            Self::V6_1 => Series::V6_1,
+            Self::V6_18 => Series::V6_18,
+            Self::V7_2 => Series::V7_2,
+        }
+    }
+
+    /// The machine that it boots on.
+    pub(crate) fn machine(self) -> Machine {
+        let (plan, witnesses) = match self {
+            Self::La57 => ("full", "all"),
+            Self::Bench => ("bench", "race"),
+            _ => ("full", "small"),
+        };
+        let more = match self {
+            Self::La48 => " maxcpus=2",
+            _ => "",
+        };
+        Machine {
+            cpu: match self {
+                Self::La48 => "max,-la57",
+                _ => "max",
+            },
+            smp: match self {
+                Self::La48 => "3",
+                _ => "2",
+            },
+            memory: match self {
+                Self::High => 4096,
+                _ => 1024,
+            },
+            cmdline: format!(
+                "console=ttyS0 quiet panic=-1 guest.plan={plan} guest.seed=1 \
+                 guest.witnesses={witnesses} guest.formats={FORMATS}{more}"
+            ),
+        }
+    }
+}
