@@ -10,6 +10,7 @@ mount -t devtmpfs devtmpfs /dev
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
+ip link set lo up
 
 fail() {
     echo "bpfreeze-guest: failed: $*"
@@ -19,7 +20,6 @@ fail() {
 for module in /modules/*.ko; do
     [ ! -e "$module" ] || insmod "$module" || fail "insmod $module"
 done
-ip link set lo up
 
 word() { # the value of NAME=VALUE on the kernel's command line
     sed -n "s/.*\<$1=\([^ ]*\).*/\1/p" /proc/cmdline
