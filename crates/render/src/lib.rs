@@ -57,6 +57,7 @@ mod json;
 mod object;
 mod options;
 mod shape;
+mod special;
 mod state;
 mod text;
 mod walk;

@@ -155,11 +155,10 @@ impl Outcome {
         if visited.limited {
             self.limited.push(id);
         }
+        self.gaps = self.gaps.saturating_add(visited.gaps());
         self.errors.extend(map.btf_error.map(|error| (id, error)));
         self.errors.extend(map.state.err().map(|error| (id, error)));
-        match visited.result {
-            Ok(walk) => self.add_gaps(&walk),
-            Err(error) => self.errors.push((id, error)),
-        }
+        self.errors
+            .extend(visited.result.err().map(|error| (id, error)));
     }
 }

@@ -11,6 +11,7 @@ use btf_layout::{Kind, TypeId};
 
 use crate::context::Context;
 use crate::shape::Shape;
+use crate::special::{Place, Specials};
 
 /// A map, the types of its keys and values where BTF tells, and the state of
 /// the whole.
@@ -21,22 +22,25 @@ pub(crate) struct Described<'a> {
     /// Why there are no types, though the map has BTF.
     pub(crate) btf_error: Option<Error>,
     pub(crate) state: Result<Option<MapState>, Error>,
+    /// The special fields of its values.
+    pub(crate) specials: Option<Specials<'a>>,
 }
 
 impl<'a> Described<'a> {
-    pub(crate) fn new(context: &Context<'_>, info: &'a MapInfo) -> Self {
+    pub(crate) fn new(context: &Context<'a>, info: &'a MapInfo) -> Self {
         let mut described = Self {
             info,
             key: None,
             value: None,
             btf_error: None,
             state: context.accessor.state(info),
+            specials: None,
         };
         described.btf_error = described.find_types(context).err();
         described
     }
 
-    fn find_types(&mut self, context: &Context<'_>) -> Result<(), Error> {
+    fn find_types(&mut self, context: &Context<'a>) -> Result<(), Error> {
         let (info, accessor) = (self.info, context.accessor);
         if info.btf_vmlinux_value_type_id != 0 {
             let btf = accessor.vmlinux_btf()?;
@@ -57,7 +61,13 @@ impl<'a> Described<'a> {
             let id = btf.find(Kind::Struct, "bpf_insn_array_value");
             self.value = id.map(|id| Shape::new(&btf, id));
         }
+        self.specials = Specials::of(accessor, info)?;
         Ok(())
+    }
+
+    /// Where the values have special fields, if they have any.
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        self.specials.as_ref().map(Specials::place)
     }
 
     /// Whether the map itself says of which type its values are.
@@ -73,11 +83,21 @@ pub(crate) struct Visited {
     /// Whether the limit ended the walk.
     pub(crate) limited: bool,
     pub(crate) result: Result<Walk, Error>,
+    /// What was missing behind special fields.
+    special_gaps: u64,
 }
 
 impl Visited {
     pub(crate) fn is_complete(&self) -> bool {
-        self.result.as_ref().is_ok_and(Walk::is_complete)
+        self.special_gaps == 0 && self.result.as_ref().is_ok_and(Walk::is_complete)
+    }
+
+    /// How many things could not be read, if the map could be.
+    pub(crate) fn gaps(&self) -> u64 {
+        let walk = self.result.as_ref().map_or(0, |walk| {
+            (walk.gaps.len() as u64).saturating_add(walk.unlisted_gaps)
+        });
+        walk.saturating_add(self.special_gaps)
     }
 }
 
@@ -85,14 +105,14 @@ impl Visited {
 /// ends the walk at once.
 pub(crate) fn visit<E>(
     accessor: &dyn BpfMapAccessor,
-    info: &MapInfo,
+    map: &Described<'_>,
     limit: Option<u64>,
     mut render: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Visited, E> {
     let mut count = 0;
     let mut limited = false;
     let mut failed = None;
-    let result = accessor.entries(info, &mut |entry| {
+    let result = accessor.entries(map.info, &mut |entry| {
         if failed.is_some() || limited {
             return ControlFlow::Break(());
         }
@@ -118,6 +138,7 @@ pub(crate) fn visit<E>(
             count,
             limited,
             result,
+            special_gaps: map.specials.as_ref().map_or(0, Specials::gaps),
         }),
     }
 }

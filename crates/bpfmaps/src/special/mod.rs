@@ -25,6 +25,7 @@ mod deferred;
 mod fields;
 mod find;
 mod graph;
+mod named;
 mod pointer;
 mod reader;
 
@@ -37,6 +38,7 @@ use guestmem::Kva;
 use crate::{Bytes, Gap, ProgRef};
 
 pub use fields::{Field, FieldKind, Fields, Target};
+pub use named::KernelNames;
 pub use reader::Reader;
 
 /// What a special field holds.

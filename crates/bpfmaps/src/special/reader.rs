@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
-use btf_layout::{Btf, TypeId};
+use btf_layout::{Btf, Type, TypeId};
 use guestmem::{Address, Kva, Memory};
 use rustc_hash::FxHashMap;
 
@@ -52,7 +52,13 @@ impl<'a> Reader<'a> {
         let Some(btf) = accessor.btf(map)? else {
             return Ok(None);
         };
-        let vmlinux = accessor.vmlinux_btf()?;
+        let vmlinux = match accessor.vmlinux_btf() {
+            Ok(vmlinux) => vmlinux,
+            // Only the kernel's types tell what it knows, but where nothing
+            // looks special that does not matter.
+            Err(_) if !looks_special(&btf) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let fields = Fields::of(&vmlinux, &btf, TypeId(map.btf_value_type_id));
         if fields.is_empty() {
             return Ok(None);
@@ -207,6 +213,17 @@ impl fmt::Debug for Reader<'_> {
             .field("hidden", &self.hidden)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether there is a type or tag by the name of a special field.
+fn looks_special(btf: &Btf) -> bool {
+    let mut types = btf.ids().map(|id| btf.get(id));
+    types.any(|ty| match ty {
+        Ok(Type::Record { name, .. }) => name.starts_with("bpf_"),
+        Ok(Type::TypeTag { name, .. }) => name.contains("ptr"),
+        Ok(_) => false,
+        Err(_) => true,
+    })
 }
 
 /// The bytes of a field, if the value has them all.

@@ -20,7 +20,7 @@ mod idr;
 mod insn_array;
 mod lpm_trie;
 mod map_object;
-mod objects;
+pub(crate) mod objects;
 mod per_cpu;
 mod place;
 mod progs;

@@ -123,7 +123,7 @@ impl Serialize for Elements<'_> {
         let lookup = Lookup::of(info);
         let free = self.free(&lookup);
         let mut next = 0;
-        let visited: Visited = visit(dump.context.accessor, info, dump.limit, |entry| {
+        let visited: Visited = visit(dump.context.accessor, &map, dump.limit, |entry| {
             if let (Entry::Slot { at, .. }, Some(why)) = (entry, free)
                 && let SlotAt::Index(index) = at
             {
@@ -184,16 +184,26 @@ impl Serialize for Element<'_> {
         map.serialize_entry("key", &ByteList(key))?;
         match self.entry {
             Entry::KeyValue { value, .. } | Entry::Owned { value, .. } => {
+                let mut copy = Vec::new();
+                let value = self.shown(value, &mut copy);
                 map.serialize_entry("value", &Raw(value))?;
                 self.formatted(&mut map, key, Values::One(value))?;
             }
             Entry::PerCpu { values, .. } | Entry::OwnedPerCpu { values, .. } => {
-                let list = List(values.len(), |index: usize| {
-                    let value = values.get(index)?;
-                    Some(OfCpu(value.cpu, Raw(value.value)))
-                });
-                map.serialize_entry("values", &list)?;
-                self.formatted(&mut map, key, Values::PerCpu(values))?;
+                let mut copies = vec![Vec::new(); values.len()];
+                let values: Vec<CpuValue<'_>> = values
+                    .iter()
+                    .zip(&mut copies)
+                    .map(|(of_cpu, copy)| CpuValue {
+                        cpu: of_cpu.cpu,
+                        value: self.shown(of_cpu.value, copy),
+                    })
+                    .collect();
+                let raw = values
+                    .iter()
+                    .map(|value| OfCpu(value.cpu, Raw(value.value)));
+                map.serialize_entry("values", &raw.collect::<Vec<_>>())?;
+                self.formatted(&mut map, key, Values::PerCpu(&values))?;
             }
             Entry::Slot { value, .. } => match (self.lookup.taken, value) {
                 (Some(why), _) => map.serialize_entry("value", &Failed(why))?,
@@ -214,6 +224,20 @@ impl Serialize for Element<'_> {
 }
 
 impl Element<'_> {
+    /// What bpf(2) shows of a value: nothing of its special fields.
+    fn shown<'c>(&'c self, value: Bytes<'c>, copy: &'c mut Vec<u8>) -> Bytes<'c> {
+        match &self.map.specials {
+            Some(specials) => {
+                *copy = specials.shown(value.present);
+                Bytes {
+                    present: copy,
+                    ..value
+                }
+            }
+            None => value,
+        }
+    }
+
     /// Adds key and value by their types. Types of keys alone do not make
     /// bpftool format anything.
     fn formatted<M: SerializeMap>(
@@ -256,12 +280,11 @@ impl Serialize for FormattedEntry<'_> {
                 map.serialize_entry("value", &Formatted(Object::new(self.shape, value)))?;
             }
             Values::PerCpu(values) => {
-                let list = List(values.len(), |index: usize| {
-                    let value = values.get(index)?;
+                let values = values.iter().map(|value| {
                     let object = Object::new(self.shape, value.value);
-                    Some(OfCpu(value.cpu, Formatted(object)))
+                    OfCpu(value.cpu, Formatted(object))
                 });
-                map.serialize_entry("values", &list)?;
+                map.serialize_entry("values", &values.collect::<Vec<_>>())?;
             }
         }
         map.end()
@@ -276,15 +299,6 @@ impl Serialize for Failed<'_> {
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry("error", self.0)?;
         map.end()
-    }
-}
-
-/// So many items, made one by one.
-struct List<F>(usize, F);
-
-impl<T: Serialize, F: Fn(usize) -> Option<T>> Serialize for List<F> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq((0..self.0).map(&self.1))
     }
 }
 

@@ -24,6 +24,7 @@ pub struct Fake {
     progs: Option<Progs>,
     symbols: Vec<(Kva, Symbol)>,
     memory: Option<guestmem::Fake<Kva>>,
+    hides_special: bool,
 }
 
 impl Fake {
@@ -43,6 +44,7 @@ impl Fake {
             progs: Some(Progs::default()),
             symbols: Vec::new(),
             memory: None,
+            hides_special: false,
         }
     }
 
@@ -78,6 +80,13 @@ impl Fake {
     #[must_use]
     pub fn with_memory(mut self, memory: guestmem::Fake<Kva>) -> Self {
         self.memory = Some(memory);
+        self
+    }
+
+    /// The same kernel, whose values are without their special fields.
+    #[must_use]
+    pub fn hiding_special(mut self) -> Self {
+        self.hides_special = true;
         self
     }
 
@@ -144,5 +153,9 @@ impl BpfMapAccessor for Fake {
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
         self.memory.as_ref().map(|memory| memory as _)
+    }
+
+    fn hides_special(&self, _map: &MapInfo) -> bool {
+        self.hides_special
     }
 }

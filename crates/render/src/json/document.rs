@@ -67,7 +67,7 @@ impl Document<'_> {
                 map: Some(&map),
             }))?;
             let limit = self.options.limit;
-            let visited = visit(context.accessor, info, limit, |entry| {
+            let visited = visit(context.accessor, &map, limit, |entry| {
                 line(Line::Entry(&EntryJson {
                     map: &map,
                     entry,
@@ -187,7 +187,7 @@ impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
         let accessor = self.context.accessor;
-        let visited = visit(accessor, self.map.info, self.limit, |entry| {
+        let visited = visit(accessor, self.map, self.limit, |entry| {
             seq.serialize_element(&EntryJson {
                 map: self.map,
                 entry,

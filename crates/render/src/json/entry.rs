@@ -9,6 +9,7 @@ use super::value::{Address, Text};
 use crate::hex::Hex;
 use crate::object::Object;
 use crate::shape::Shape;
+use crate::special::Place;
 use crate::walk::Described;
 
 /// One entry, as an element of `entries` or, with its map's id, as a line.
@@ -83,6 +84,7 @@ impl<'a> EntryJson<'a> {
         ValueJson {
             shape: self.map.key.as_ref(),
             bytes: Bytes::whole(key),
+            place: None,
         }
     }
 
@@ -90,6 +92,7 @@ impl<'a> EntryJson<'a> {
         ValueJson {
             shape: self.map.value.as_ref(),
             bytes,
+            place: self.map.place(),
         }
     }
 
@@ -170,6 +173,7 @@ impl Serialize for CpuJson<'_> {
 struct ValueJson<'a> {
     shape: Option<&'a Shape>,
     bytes: Bytes<'a>,
+    place: Option<Place<'a>>,
 }
 
 impl Serialize for ValueJson<'_> {
@@ -177,7 +181,11 @@ impl Serialize for ValueJson<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("hex", &Text(Hex(self.bytes.present)))?;
         if let Some(shape) = self.shape {
-            map.serialize_entry("typed", &Object::new(shape, self.bytes))?;
+            let object = Object::new(shape, self.bytes);
+            match &self.place {
+                Some(place) => map.serialize_entry("typed", &object.within(place))?,
+                None => map.serialize_entry("typed", &object)?,
+            }
         }
         if !self.bytes.is_whole() {
             map.serialize_entry("missing", &Missing(self.bytes))?;

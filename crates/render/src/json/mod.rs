@@ -7,6 +7,7 @@ mod gaps;
 mod header;
 mod object;
 mod progs;
+mod special;
 mod state;
 mod value;
 

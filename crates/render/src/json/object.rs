@@ -36,7 +36,8 @@ fn kind(kind: &ObjectKind) -> &'static str {
     }
 }
 
-fn known<M: SerializeMap>(
+/// Adds what is known.
+pub(super) fn known<M: SerializeMap>(
     map: &mut M,
     name: &'static str,
     value: Option<impl Serialize>,
@@ -133,7 +134,8 @@ fn socket<M: SerializeMap>(map: &mut M, socket: &Socket) -> Result<(), M::Error>
     known(map, "cookie", socket.cookie)
 }
 
-struct ProgJson<'a>(&'a ProgRef);
+/// A program, in brief.
+pub(super) struct ProgJson<'a>(pub(super) &'a ProgRef);
 
 impl Serialize for ProgJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,6 +3,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::special::SpecialJson;
 use crate::hex::Hex;
 use crate::object::{Object, Scalar};
 use crate::shape::{EnumText, Form, Record};
@@ -15,6 +16,9 @@ use crate::shape::{EnumText, Form, Record};
 /// array of which the rest is missing.
 impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(field) = self.special() {
+            return SpecialJson(field).serialize(serializer);
+        }
         match &self.node.form {
             _ if self.is_missing() => serializer.serialize_unit(),
             Form::Record(record) => {

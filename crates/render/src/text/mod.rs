@@ -10,6 +10,7 @@ mod object;
 mod page;
 mod paragraph;
 mod row;
+mod special;
 mod state;
 mod table;
 mod value;
@@ -47,16 +48,13 @@ pub(crate) fn dump(
         let map = Described::new(context, info);
         title(&mut page, &map, maps, options)?;
         let mut entries = Entries::new(&map, options.width);
-        let visited = visit(context.accessor, info, options.limit, |entry| {
+        let visited = visit(context.accessor, &map, options.limit, |entry| {
             entries.push(&mut page, entry)
         })?;
         entries.finish(&mut page)?;
         let counted = entries.counted(visited.count);
         account(&mut page, &visited, options.limit, counted)?;
-        incomplete += usize::from(match &visited.result {
-            Ok(walk) => gap_count(walk) > 0,
-            Err(_) => true,
-        });
+        incomplete += usize::from(visited.result.is_err() || visited.gaps() > 0);
         outcome.add(map, visited);
     }
     listing(&mut page, &maps.walk)?;

@@ -12,6 +12,8 @@ use super::row::{cpu_text, index_text};
 use super::value::value;
 use super::{hexdump, object};
 use crate::object::Object;
+use crate::shape::Shape;
+use crate::special::Place;
 use crate::walk::Described;
 
 /// Bytes without a type that fit on the line of their key.
@@ -65,7 +67,8 @@ pub(super) fn write_value(
 ) -> io::Result<()> {
     match &map.value {
         Some(shape) => {
-            let doc = super::value::value(&Object::new(shape, value));
+            let place = map.place();
+            let doc = typed(shape, place.as_ref(), value);
             doc.write_below(page, indent, 1)?;
             page.end_line()?;
         }
@@ -88,6 +91,12 @@ pub(super) fn write_value(
         Some(text) => page.line(indent + 4, Role::Problem, &text),
         None => Ok(()),
     }
+}
+
+/// A value by its type.
+fn typed<'a>(shape: &'a Shape, place: Option<&'a Place<'a>>, bytes: Bytes<'a>) -> Doc<'a> {
+    let object = Object::new(shape, bytes);
+    value(&place.map_or(object, |place| object.within(place)))
 }
 
 /// How an entry is called, as a title.
@@ -129,7 +138,8 @@ pub(super) fn variables(
         return Ok(());
     };
     page.space(INDENT)?;
-    match value(&Object::new(shape, bytes)) {
+    let place = map.place();
+    match typed(shape, place.as_ref(), bytes) {
         Doc::List(list) => list.write_block(page, INDENT)?,
         doc => doc.write(page, false)?,
     }

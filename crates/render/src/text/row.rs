@@ -30,8 +30,11 @@ fn naming(info: &MapInfo) -> Naming {
 }
 
 /// The columns of the entries of `map`, or `None` if they do not fit into
-/// rows.
+/// rows, as what special fields hold does not.
 pub(super) fn table_columns(map: &Described<'_>) -> Option<Vec<Column>> {
+    if map.specials.is_some() {
+        return None;
+    }
     let info = map.info;
     let column = |title: &'static str, align, likely| Column {
         title: title.into(),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::columns::{record_cells, record_columns};
 use super::doc::{Doc, Item, List, ListKind};
 use super::page::Role;
+use super::special::special;
 use super::table::{Align, Cell, Column, Grid, Row};
 use crate::context::prog_name;
 use crate::hex::Hex;
@@ -22,6 +23,9 @@ const MAX_OPAQUE: usize = 16;
 
 /// A value, whole or in part.
 pub(super) fn value<'a>(object: &Object<'a>) -> Doc<'a> {
+    if let Some(field) = object.special() {
+        return special(&field);
+    }
     match &object.node.form {
         _ if object.is_missing() => Doc::word(Role::Problem, "missing"),
         Form::Record(record) if record.form == RecordForm::Section => section(object, record),
