@@ -3,6 +3,7 @@
 use std::io;
 
 use guestmem::{Fault, Kva};
+use nix::errno::Errno;
 use thiserror::Error;
 
 use crate::Reason;
@@ -53,6 +54,15 @@ pub enum Error {
         /// Where, and why not.
         source: Fault<Kva>,
     },
+    /// A symbol is needed, and this process may not see any.
+    #[error("the kernel hides its symbols, of which {name} is needed (kernel.kptr_restrict)")]
+    HiddenSymbols {
+        /// The symbol.
+        name: &'static str,
+    },
+    /// What was asked for is in the kernel's memory, which cannot be read.
+    #[error("cannot read the kernel's memory: {0}")]
+    NoMemory(NoMemory),
     /// A structure contradicts itself, or claims what memory cannot hold.
     #[error(transparent)]
     Damaged(#[from] Reason),
@@ -84,5 +94,39 @@ pub enum Error {
     Foreign {
         /// The map's id.
         id: u32,
+    },
+}
+
+/// Why the memory of the running kernel cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoMemory {
+    /// This process lacks the rights.
+    #[error("{operation} needs {needs}")]
+    NotPermitted {
+        /// What was tried.
+        operation: &'static str,
+        /// The capabilities that would allow it.
+        needs: &'static str,
+    },
+    /// The kernel shows its memory to nobody (`lockdown=confidentiality`).
+    #[error("the kernel is locked down for confidentiality")]
+    LockedDown,
+    /// The kernel's answer.
+    #[error("{operation}: {errno}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// The answer.
+        errno: Errno,
+    },
+    /// It was asked for without ([`Via::Bpf`](crate::Via::Bpf)).
+    #[error("it was not to be read")]
+    Unwanted,
+    /// The kernel's BTF cannot be had or lacks what is needed.
+    #[error("{what}")]
+    Layout {
+        /// The error's words.
+        what: String,
     },
 }

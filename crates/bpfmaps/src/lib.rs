@@ -47,10 +47,10 @@ pub use arena;
 
 pub use accessor::{BpfMapAccessor, Visitor};
 pub use entry::{Bytes, CpuValue, Entry, Frame, RecordState, SlotAt};
-pub use error::Error;
+pub use error::{Error, NoMemory};
 pub use guest::Guest;
 pub use info::{Arch, Cpus, KernelInfo, MapInfo, Maps};
-pub use live::{Fetch, Live};
+pub use live::{Fetch, Live, Via};
 pub use map_type::MapType;
 pub use object::{Object, ObjectKind, ProgRef, Socket, Symbol};
 pub use prog::{Attach, ProgInfo, ProgType, Progs};

@@ -7,7 +7,7 @@ use guestmem::{Cause, Fault, Kva};
 use thiserror::Error;
 
 use crate::accessor::Visitor;
-use crate::{Entry, MapType};
+use crate::{Entry, MapType, NoMemory};
 
 /// How many gaps a walk lists one by one; further ones are only counted, so
 /// that a hostile image cannot fill memory with them.
@@ -196,6 +196,14 @@ pub enum Reason {
     UnreadType {
         /// The map's type.
         map_type: MapType,
+    },
+    /// What is in such a map is in the kernel's memory only.
+    #[error("{map_type} maps are read from the kernel's memory: {why}")]
+    NeedsMemory {
+        /// The map's type.
+        map_type: MapType,
+        /// Why that cannot be read.
+        why: NoMemory,
     },
     /// The backend has no way to it.
     #[error("no access to {what}")]

@@ -15,6 +15,7 @@ mod plan;
 mod probe;
 mod programs;
 mod queues;
+mod rings;
 mod rng;
 mod slots;
 mod sockets;
@@ -22,6 +23,7 @@ mod storage;
 mod sys;
 mod traffic;
 mod truth;
+mod uffd;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};

@@ -17,7 +17,7 @@ use crate::programs::Programs;
 use crate::rng::Rng;
 use crate::sys::{self, MapSpec};
 use crate::truth::{MapTruth, Skipped, Told, Truth};
-use crate::{names, queues, slots, sockets, storage, traffic};
+use crate::{names, queues, rings, slots, sockets, storage, traffic};
 
 /// The first id that does not fit 16 bits. The kernel's tree of ids has grown by then.
 const PAST_ID: u32 = 65_536;
@@ -67,7 +67,8 @@ impl Maker {
         storage::make(self).context("local storage")?;
         traffic::make(self).context("cgroup storage")?;
         self.pass_ids()?;
-        self.plain(plan::LATE)
+        self.plain(plan::LATE)?;
+        rings::make(self).context("ring buffers")
     }
 
     /// Makes the maps that the benchmarks read.

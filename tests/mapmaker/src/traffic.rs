@@ -19,7 +19,6 @@ use crate::truth::{Told, bytes, typed};
 /// The directions of traffic, as the kernel numbers what a program is attached for.
 const INGRESS: u32 = 0;
 const EGRESS: u32 = 1;
-const SOCK_CREATE: u32 = 2;
 
 /// The headers that the programs see in front of a datagram.
 const HEADERS: usize = 20 + 8;

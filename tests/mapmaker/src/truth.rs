@@ -127,6 +127,13 @@ impl Told {
         }
     }
 
+    pub(crate) fn state_frozen(self, state: Value) -> Self {
+        Self {
+            state_frozen: Some(state),
+            ..self
+        }
+    }
+
     /// What the frozen dump says beyond the patterns.
     pub(crate) fn frozen(self, more: Vec<Value>) -> Self {
         Self {

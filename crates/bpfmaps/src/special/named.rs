@@ -35,7 +35,9 @@ impl KernelNames {
                 .as_ref()?,
             "struct cgroup" => self
                 .cgroup
-                .get_or_init(|| CgroupNames::new(btf).ok())
+                .get_or_init(|| {
+                    CgroupNames::new(btf, accessor.memory_size().unwrap_or(u64::MAX)).ok()
+                })
                 .as_ref()?,
             _ => return None,
         };

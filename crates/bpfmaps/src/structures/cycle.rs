@@ -1,4 +1,9 @@
-//! Chains of pointers that come back to where they were.
+//! Chains of pointers that come back to where they were, or are shared by so
+//! many that following each of them would not end in reasonable time.
+
+use std::cell::Cell;
+
+use super::place::POINTER;
 
 /// Notices that a chain is a cycle, by Brent's way: it compares with a
 /// milestone that moves on at each power of two of the steps. So a cycle is
@@ -33,9 +38,40 @@ impl Milestone {
     }
 }
 
+/// How many steps all chains of one kind may have that are followed in a walk:
+/// as many as there can be pointers in memory. Entries each have a chain of
+/// their own, of which corrupt ones could all lead into the same long one.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    all: u64,
+    left: Cell<u64>,
+}
+
+impl Budget {
+    pub(crate) fn of_memory(memory_size: u64) -> Self {
+        let all = memory_size / POINTER;
+        let left = Cell::new(all);
+        Self { all, left }
+    }
+
+    /// Takes a step; or says how many there were, when they are used up.
+    pub(crate) fn step(&self) -> Result<(), u64> {
+        let left = self.left.get().checked_sub(1).ok_or(self.all)?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_budget_ends() {
+        let budget = Budget::of_memory(16);
+        let steps = [budget.step(), budget.step(), budget.step(), budget.step()];
+        assert_eq!(steps, [Ok(()), Ok(()), Err(2), Err(2)]);
+    }
 
     /// How many pointers of a chain are passed before it is seen to repeat.
     fn check(tail: u64, cycle: u64) -> u64 {

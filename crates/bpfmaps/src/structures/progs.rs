@@ -219,6 +219,31 @@ pub(crate) fn list(
     Ok(progs)
 }
 
+/// What the program `id` at `at` was loaded to be attached to, for who has
+/// the rest of it from elsewhere.
+pub(crate) fn attach(
+    target: &dyn Target,
+    layout: &ProgLayout,
+    btf_layout: &BtfObjectLayout,
+    known: &Parsed,
+    (id, at): (u32, Kva),
+) -> (Result<Attach, Reason>, Walk) {
+    let mut lister = Lister {
+        target,
+        layout,
+        btf_layout,
+        known,
+        per_cpu: None,
+        pointers: 0,
+        walk: Walk::default(),
+    };
+    let attach = lister.load(id, at).map(|(prog, aux)| {
+        let prog_type = ProgType(prog.u32(&layout.prog.prog_type));
+        lister.attach(id, prog_type, &prog, &aux)
+    });
+    (attach, lister.walk)
+}
+
 /// Takes a pointer of an array.
 type EachPointer<'e> = dyn FnMut(&dyn Target, Kva) -> Result<(), Fault<Kva>> + 'e;
 
@@ -239,17 +264,7 @@ impl Lister<'_> {
     /// is missing from the description is a gap.
     fn describe(&mut self, id: u32, at: Kva) -> Result<ProgInfo, Reason> {
         let (of_prog, of_aux) = (&self.layout.prog, &self.layout.aux);
-        let prog = Copied::load(self.target, at, of_prog.size).map_err(|fault| fault.cause)?;
-        let aux = prog.pointer(&of_prog.aux);
-        let aux = Copied::load(self.target, aux, of_aux.size).map_err(|fault| fault.cause)?;
-        let own_id = aux.u32(&of_aux.id);
-        if own_id != id {
-            return Err(Reason::Contradiction {
-                what: "bpf_prog_aux.id",
-                expected: id.into(),
-                found: own_id.into(),
-            });
-        }
+        let (prog, aux) = self.load(id, at)?;
         let prog_type = ProgType(prog.u32(&of_prog.prog_type));
         let mut tag = [0; 8];
         for (to, from) in tag.iter_mut().zip(prog.raw(&of_prog.tag)) {
@@ -282,6 +297,23 @@ impl Lister<'_> {
             },
             kva: Some(at),
         })
+    }
+
+    /// Program and `bpf_prog_aux` at `at`, which must have this id.
+    fn load(&self, id: u32, at: Kva) -> Result<(Copied, Copied), Reason> {
+        let (of_prog, of_aux) = (&self.layout.prog, &self.layout.aux);
+        let prog = Copied::load(self.target, at, of_prog.size).map_err(|fault| fault.cause)?;
+        let aux = prog.pointer(&of_prog.aux);
+        let aux = Copied::load(self.target, aux, of_aux.size).map_err(|fault| fault.cause)?;
+        let own_id = aux.u32(&of_aux.id);
+        if own_id != id {
+            return Err(Reason::Contradiction {
+                what: "bpf_prog_aux.id",
+                expected: id.into(),
+                found: own_id.into(),
+            });
+        }
+        Ok((prog, aux))
     }
 
     /// What was read, or a gap.

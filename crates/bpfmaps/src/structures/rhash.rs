@@ -12,6 +12,7 @@ use guestmem::{Address, Kva, MemoryExt};
 
 use super::bytes::{self, part, u64_at};
 use super::copied::Copied;
+use super::cycle::Milestone;
 use super::place::{self, POINTER};
 use super::words;
 use crate::entry::Entry;
@@ -93,33 +94,6 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// A way along links that sees when it comes back to where it was: Brent's, a
-/// milestone that moves on at each power of two of the steps.
-#[derive(Default)]
-struct Trail {
-    milestone: Option<u64>,
-    steps: u64,
-    limit: u64,
-}
-
-impl Trail {
-    /// Whether `at` was passed before; at the latest on the third round.
-    fn comes_back(&mut self, at: u64) -> bool {
-        if self.milestone == Some(at) {
-            return true;
-        }
-        if self.steps == self.limit {
-            *self = Self {
-                milestone: Some(at),
-                steps: 0,
-                limit: self.limit.saturating_mul(2).max(1),
-            };
-        }
-        self.steps += 1;
-        false
-    }
-}
-
 /// One table, its numbers copied.
 struct Table {
     buckets: Kva,
@@ -157,9 +131,9 @@ impl TableWalk<'_> {
 
     /// Visits the table at `at` and its successors.
     fn tables(&mut self, mut at: Kva, walker: &mut Walker<'_, '_>) {
-        let mut trail = Trail::default();
+        let mut milestone = Milestone::new();
         while at.get() != 0 {
-            if trail.comes_back(at.get()) {
+            if milestone.repeats(at.get()) {
                 let what = "bucket_table.future_tbl";
                 walker.walk.gap(at, Reason::Cycle { what });
                 return;
@@ -179,7 +153,7 @@ impl TableWalk<'_> {
 
     /// Why nothing of the table can be believed, if so.
     fn refuse(&mut self, table: &Table) -> Option<Reason> {
-        let &mut Self { buckets_left, .. } = self;
+        let buckets_left = self.buckets_left;
         self.buckets_left = buckets_left.saturating_sub(table.count.max(1));
         let most_nest = self.per_page().ilog2().into();
         if table.count > buckets_left || buckets_left == 0 {
@@ -289,10 +263,10 @@ impl TableWalk<'_> {
             0 => None,
             _ => self.moved(table, bucket, head),
         };
-        let mut trail = Trail::default();
+        let mut milestone = Milestone::new();
         let mut next = head;
         while next & LOW_BIT == 0 && Some(next) != moved {
-            if trail.comes_back(next) {
+            if milestone.repeats(next) {
                 let what = "the chain of a bucket";
                 walker.walk.gap(bucket, Reason::Cycle { what });
                 return ControlFlow::Continue(());
@@ -329,10 +303,10 @@ impl TableWalk<'_> {
     /// one (`rhashtable_rehash_one`). In between it is in both; before, what
     /// follows it is.
     fn moved(&self, table: &Table, bucket: Kva, head: u64) -> Option<u64> {
-        let mut trail = Trail::default();
+        let mut milestone = Milestone::new();
         let mut next = head;
         while next & LOW_BIT == 0 {
-            if trail.comes_back(next) {
+            if milestone.repeats(next) {
                 return None;
             }
             let link = Kva::new(next).checked_add(self.layout.next.offset)?;
@@ -342,9 +316,9 @@ impl TableWalk<'_> {
         if end == bucket {
             return None;
         }
-        let mut trail = Trail::default();
+        let mut milestone = Milestone::new();
         let mut later = table.future;
-        while later.get() != 0 && !trail.comes_back(later.get()) {
+        while later.get() != 0 && !milestone.repeats(later.get()) {
             let table = self.load(later).ok()?;
             let offset = end.checked_offset_from(table.buckets);
             let is_inside = |offset| offset % POINTER == 0 && offset / POINTER < table.count;

@@ -30,7 +30,7 @@ struct Layout {
     mask: Member,
     consumer_pos: Member,
     producer_pos: Member,
-    /// Since 6.6 (cfa1a2329a69), and in later kernels of older series.
+    /// Since 6.10 (cfa1a2329a69), and in later kernels of older series.
     pending_pos: Option<Member>,
     /// Both since 6.19 (feeaf1346f80).
     overwrite: Option<(Member, Member)>,
@@ -170,7 +170,13 @@ pub(crate) fn walk(
     at: Kva,
     walker: &mut Walker<'_, '_>,
 ) -> Result<(), Error> {
-    let ring = Ring::load(target, at)?;
+    let ring = match Ring::load(target, at) {
+        Err(Error::Unreadable { source, .. }) => {
+            walker.walk.fault(source);
+            return Ok(());
+        }
+        ring => ring?,
+    };
     if let Some(reason) = ring.contradiction(map) {
         walker.walk.gap(ring.at, reason);
         return Ok(());

@@ -6,6 +6,19 @@ use super::{bloom, queue, ring_buffer, struct_ops};
 use crate::target::Target;
 use crate::{Error, MapInfo, MapState, MapType};
 
+/// Whether maps of this type have a state.
+pub(crate) fn has_state(map_type: MapType) -> bool {
+    matches!(
+        map_type,
+        MapType::BLOOM_FILTER
+            | MapType::QUEUE
+            | MapType::STACK
+            | MapType::RINGBUF
+            | MapType::USER_RINGBUF
+            | MapType::STRUCT_OPS
+    )
+}
+
 /// The state of `map`, whose `struct bpf_map` is at `at`; `None` for types
 /// that have none.
 pub(crate) fn state(

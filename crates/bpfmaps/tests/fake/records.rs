@@ -67,7 +67,11 @@ pub(crate) const RECORDS: &[Table] = &[
     (
         "cgroup",
         128,
-        &[("kn", 24, Word(8)), ("bpf.storages", 88, Bytes(16))],
+        &[
+            ("self.flags", 12, Word(4)),
+            ("kn", 24, Word(8)),
+            ("bpf.storages", 88, Bytes(16)),
+        ],
     ),
     (
         "bpf_prog_aux",
@@ -89,11 +93,13 @@ pub(crate) const RECORDS: &[Table] = &[
         96,
         &[
             ("cpu", 4, Word(4)),
+            ("pmu", 8, Word(8)),
             ("attr.type", 16, Word(4)),
             ("attr.config", 24, Word(8)),
             ("hw.target", 72, Word(8)),
         ],
     ),
+    ("pmu", 24, &[("name", 16, Word(8))]),
     ("bpf_event_entry", 24, &[("event", 8, Word(8))]),
     (
         "sock",

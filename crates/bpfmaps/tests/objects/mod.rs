@@ -68,7 +68,8 @@ impl Maps {
 
     /// The control group of a kernfs node.
     pub(crate) fn cgroup(&mut self, node: Kva) -> Kva {
-        let cgroup = self.object("cgroup", &[("kn", node.into())]);
+        let fields = [("kn", node.into()), ("self.flags", 0b10.into())];
+        let cgroup = self.object("cgroup", &fields);
         self.set(node, "kernfs_node.priv", cgroup);
         let head = at_member(cgroup, "cgroup.bpf.storages");
         self.machine.place_u64(head, head.get());

@@ -60,12 +60,15 @@ fn check(map_type: MapType, value_size: u32, make: impl FnOnce(&mut Maps) -> Kva
     assert!(walk.is_complete(), "{map_type}: {walk:?}");
 }
 
-fn perf_event(maps: &mut Maps, fields: [u64; 3], task: Kva) -> Kva {
+fn perf_event(maps: &mut Maps, fields: [u64; 3], unit: &str, task: Kva) -> Kva {
     let [event_type, config, cpu] = fields;
+    let unit = maps.text(unit);
+    let unit = maps.object("pmu", &[("name", unit.into())]);
     let fields = [
         ("attr.type", event_type.into()),
         ("attr.config", config.into()),
         ("cpu", cpu.into()),
+        ("pmu", unit.into()),
         ("hw.target", task.into()),
     ];
     let event = maps.object("perf_event", &fields);
@@ -115,9 +118,21 @@ fn arrays_of_progs_events_cgroups_and_maps_read_back() {
         "1: cgroup 1 /",
     );
     check(
+        MapType::CGROUP_ARRAY,
+        4,
+        |maps| {
+            let root = maps.kernfs_node(1, "", FREE);
+            let gone = maps.kernfs_node(9, "gone", root);
+            let gone = maps.cgroup(gone);
+            maps.set(gone, "cgroup.self.flags", 0b10000);
+            gone
+        },
+        "1: cgroup 9 /gone (deleted)",
+    );
+    check(
         MapType::PERF_EVENT_ARRAY,
         4,
-        |maps| perf_event(maps, [1, 10, 2], FREE),
+        |maps| perf_event(maps, [1, 10, 2], "software", FREE),
         "1: perf_event software 10 2 ?",
     );
     check(
@@ -125,9 +140,16 @@ fn arrays_of_progs_events_cgroups_and_maps_read_back() {
         4,
         |maps| {
             let task = maps.task(42, "worker");
-            perf_event(maps, [9, 0, u64::MAX], task)
+            perf_event(maps, [9, 0, u64::MAX], "kprobe", task)
         },
         "1: perf_event 9 0 -1 42",
+    );
+    // A clock, which was asked for as a software event.
+    check(
+        MapType::PERF_EVENT_ARRAY,
+        4,
+        |maps| perf_event(maps, [6, 1, 0], "task_clock", FREE),
+        "1: perf_event software 1 0 ?",
     );
 }
 

@@ -4,6 +4,7 @@ use bpfmaps::{MapType, Walk};
 use guestmem::{Address, Kva};
 
 use super::{NEXT, NONE, Storage, dentry, head, inode, storage, tmpfs};
+use crate::fake::table::size_of;
 use crate::fake::{MAP_VALUE_SIZE, Maps, on};
 use crate::gaps;
 use crate::objects::{at_member, entries};
@@ -174,4 +175,39 @@ fn a_path_without_an_end_is_a_gap() {
     });
     assert_eq!(found, nameless);
     assert!(gaps[0].contains("length of a path"), "{gaps:?}");
+}
+
+/// Many inodes that all have the same deep path cost no more steps than
+/// memory has pointers, as no sound kernel needs.
+#[test]
+fn paths_cost_no_more_than_memory_has() {
+    const DEPTH: u64 = 8000;
+    let mut maps = Maps::new();
+    let (block, root) = tmpfs(&mut maps);
+    let name = maps.text("x");
+    let size = size_of("dentry");
+    let bytes = vec![1; usize::try_from(DEPTH * size).unwrap()];
+    let dentries = maps.machine.allocate(&bytes);
+    for depth in 0..DEPTH {
+        let at = on(dentries, depth * size);
+        let parent = depth.checked_sub(1).map(|above| on(dentries, above * size));
+        maps.set(at, "dentry.d_parent", parent.unwrap_or(root));
+        maps.set(at, "dentry.d_name.name", name);
+        maps.set(at, "dentry.d_name.len", 1);
+    }
+    let deepest = on(dentries, (DEPTH - 1) * size);
+    let owner = inode(&mut maps, block, Some(deepest));
+    storage(
+        &mut maps,
+        MapType::INODE_STORAGE,
+        &[(0, owner, "value"); 200],
+    );
+    let guest = maps.finish();
+    let memory = guest.machine().space().physical().size();
+    assert!(200 * DEPTH > memory / 8, "the test is too small");
+    let (found, walk) = entries(&guest, 1);
+    let named = found.iter().filter(|words| words.contains("/x/x")).count() as u64;
+    assert!(found.len() == 200 && named > 0 && named * DEPTH <= memory / 8);
+    let gap = gaps(&walk).remove(0);
+    assert!(gap.contains("number of names in all paths"), "{gap}");
 }

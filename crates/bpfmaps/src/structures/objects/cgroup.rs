@@ -4,7 +4,7 @@ use btf_layout::{Btf, Error, Member};
 use guestmem::{Kva, Memory};
 
 use super::Names;
-use super::path::{self, Up};
+use super::path::{self, Up, Ways};
 use crate::structures::fields::Fields;
 use crate::walk::Walk;
 use crate::{Object, ObjectKind};
@@ -17,18 +17,26 @@ pub(crate) struct CgroupNames {
     owner: Member,
     parent: Member,
     name: Member,
+    flags: Member,
+    parents: Ways,
 }
 
+/// `CSS_ONLINE`, of an enum without a name in `include/linux/cgroup-defs.h`.
+const ONLINE: u64 = 1 << 1;
+
 impl CgroupNames {
-    pub(crate) fn new(btf: &Btf) -> Result<Self, Error> {
+    pub(crate) fn new(btf: &Btf, memory_size: u64) -> Result<Self, Error> {
+        let cgroup = btf.record("cgroup")?;
         let node = btf.record("kernfs_node")?;
         Ok(Self {
-            node: btf.record("cgroup")?.member("kn")?,
+            node: cgroup.member("kn")?,
+            flags: cgroup.member("self.flags")?,
             id: node.member("id")?,
             owner: node.member("priv")?,
-            // Renamed when it came under RCU in 6.15 (633488947ef6).
+            // Renamed between 6.12 and 6.18, when RCU came to protect it.
             parent: node.member_any(&["__parent", "parent"])?,
             name: node.member("name")?,
+            parents: Ways::new("the parents of a kernfs node", memory_size),
         })
     }
 
@@ -42,33 +50,33 @@ impl CgroupNames {
     }
 
     fn path(&self, memory: &dyn Memory<Kva>, node: Kva, walk: &mut Walk) -> Option<String> {
-        path::climb(
-            "the parents of a kernfs node",
-            node,
-            walk,
-            &mut |at, walk| {
-                let node = Fields::load(memory, Some(at), &[&self.parent, &self.name], walk);
-                let parent = node.address(&self.parent)?;
-                if parent == Kva::at(0) {
-                    return Some(Up::Root);
-                }
-                let name = node.address(&self.name)?;
-                Some(Up::Name(path::name(memory, name, None, walk)?, parent))
-            },
-        )
+        self.parents.path(node, walk, &mut |at, walk| {
+            let node = Fields::load(memory, Some(at), &[&self.parent, &self.name], walk);
+            let parent = node.address(&self.parent)?;
+            if parent == Kva::at(0) {
+                return Some(Up::Root);
+            }
+            let name = node.address(&self.name)?;
+            Some(Up::Name(path::name(memory, name, None, walk)?, parent))
+        })
     }
 }
 
 impl Names for CgroupNames {
     fn object(&self, memory: &dyn Memory<Kva>, at: Option<Kva>, walk: &mut Walk) -> Object {
-        let node = Fields::load(memory, at, &[&self.node], walk).address(&self.node);
+        let cgroup = Fields::load(memory, at, &[&self.node, &self.flags], walk);
+        let node = cgroup.address(&self.node);
         let id = Fields::load(memory, node, &[&self.id], walk).uint(&self.id);
+        let mut path = node.and_then(|node| self.path(memory, node, walk));
+        // As the kernel marks it (`proc_cgroup_show`).
+        if let (Some(path), Some(flags)) = (&mut path, cgroup.uint(&self.flags))
+            && flags & ONLINE == 0
+        {
+            path.push_str(" (deleted)");
+        }
         Object {
             kva: at,
-            kind: ObjectKind::Cgroup {
-                id,
-                path: node.and_then(|node| self.path(memory, node, walk)),
-            },
+            kind: ObjectKind::Cgroup { id, path },
         }
     }
 }

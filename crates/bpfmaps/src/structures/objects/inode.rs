@@ -4,7 +4,7 @@ use btf_layout::{Btf, Error, Member};
 use guestmem::{Kva, Memory};
 
 use super::Names;
-use super::path::{self, Up};
+use super::path::{self, Up, Ways};
 use crate::structures::fields::Fields;
 use crate::structures::place;
 use crate::walk::Walk;
@@ -25,10 +25,11 @@ pub(crate) struct InodeNames {
     parent: Member,
     name: Member,
     name_len: Member,
+    parents: Ways,
 }
 
 impl InodeNames {
-    pub(crate) fn new(btf: &Btf) -> Result<Self, Error> {
+    pub(crate) fn new(btf: &Btf, memory_size: u64) -> Result<Self, Error> {
         let inode = btf.record("inode")?;
         let super_block = btf.record("super_block")?;
         let dentry = btf.record("dentry")?;
@@ -40,12 +41,13 @@ impl InodeNames {
             fs: super_block.member("s_type")?,
             root: super_block.member("s_root")?,
             fs_name: btf.record("file_system_type")?.member("name")?,
-            // The union has a name up to 7.0.
+            // The union around it has a name in 6.18, and none in 7.2.
             alias: dentry.member_any(&["d_alias", "d_u.d_alias"])?,
             hashed: dentry.member("d_hash.pprev")?,
             parent: dentry.member("d_parent")?,
             name: dentry.member("d_name.name")?,
             name_len: dentry.member("d_name.len")?,
+            parents: Ways::new("the parents of a dentry", memory_size),
         })
     }
 
@@ -59,7 +61,7 @@ impl InodeNames {
         walk: &mut Walk,
     ) -> Option<String> {
         let mut unlinked = None;
-        let path = path::climb("the parents of a dentry", start, walk, &mut |at, walk| {
+        let path = self.parents.path(start, walk, &mut |at, walk| {
             let members = [&self.hashed, &self.parent, &self.name, &self.name_len];
             let dentry = Fields::load(memory, Some(at), &members, walk);
             unlinked.get_or_insert(dentry.uint(&self.hashed)? == 0);

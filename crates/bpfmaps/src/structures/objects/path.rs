@@ -1,9 +1,9 @@
 //! Paths, put together on the way up from an object to its root.
 
-use guestmem::{Kva, Memory, MemoryExt};
+use guestmem::{Address, Kva, Memory, MemoryExt};
 
 use crate::structures::copied::printable;
-use crate::structures::cycle::Milestone;
+use crate::structures::cycle::{Budget, Milestone};
 use crate::walk::{Reason, Walk};
 
 /// The longest name of a file or folder (`NAME_MAX`).
@@ -20,43 +20,63 @@ pub(crate) enum Up {
     Root,
 }
 
-/// The path of the object at `start` from its root, `/` for the root itself.
-/// `up` reads one object; where that gives nothing there is no path. `what`
-/// names the relation between the objects.
-pub(crate) fn climb(
+/// The ways from objects of one kind to their roots.
+#[derive(Debug)]
+pub(crate) struct Ways {
+    /// The relation between the objects, for gaps.
     what: &'static str,
-    start: Kva,
-    walk: &mut Walk,
-    up: &mut dyn FnMut(Kva, &mut Walk) -> Option<Up>,
-) -> Option<String> {
-    let mut milestone = Milestone::new();
-    let mut names = Vec::new();
-    let mut len = 0;
-    let mut at = start;
-    loop {
-        if milestone.repeats(guestmem::Address::get(at)) {
-            walk.gap(at, Reason::Cycle { what });
-            return None;
-        }
-        match up(at, walk)? {
-            Up::Root => break,
-            Up::Name(name, parent) => {
-                len += name.len() + 1;
-                if len > LONGEST_PATH {
-                    let (what, value) = ("length of a path", len as u64);
-                    walk.gap(at, Reason::Absurd { what, value });
-                    return None;
-                }
-                names.push(name);
-                at = parent;
-            }
-        }
+    budget: Budget,
+}
+
+impl Ways {
+    pub(crate) fn new(what: &'static str, memory_size: u64) -> Self {
+        let budget = Budget::of_memory(memory_size);
+        Self { what, budget }
     }
-    names.push(String::new());
-    names.reverse();
-    match names.as_slice() {
-        [_root] => Some("/".to_owned()),
-        names => Some(names.join("/")),
+
+    /// The path of the object at `start` from its root, `/` for the root
+    /// itself. `up` reads one object; where that gives nothing there is no
+    /// path.
+    pub(crate) fn path(
+        &self,
+        start: Kva,
+        walk: &mut Walk,
+        up: &mut dyn FnMut(Kva, &mut Walk) -> Option<Up>,
+    ) -> Option<String> {
+        let mut milestone = Milestone::new();
+        let mut names = Vec::new();
+        let mut len = 0;
+        let mut at = start;
+        loop {
+            if milestone.repeats(at.get()) {
+                let what = self.what;
+                walk.gap(at, Reason::Cycle { what });
+                return None;
+            }
+            if let Err(value) = self.budget.step() {
+                let what = "number of names in all paths";
+                walk.gap(at, Reason::Absurd { what, value });
+                return None;
+            }
+            let (name, parent) = match up(at, walk)? {
+                Up::Root => break,
+                Up::Name(name, parent) => (name, parent),
+            };
+            len += name.len() + 1;
+            if len > LONGEST_PATH {
+                let (what, value) = ("length of a path", len as u64);
+                walk.gap(at, Reason::Absurd { what, value });
+                return None;
+            }
+            names.push(name);
+            at = parent;
+        }
+        names.push(String::new());
+        names.reverse();
+        match names.as_slice() {
+            [_root] => Some("/".to_owned()),
+            names => Some(names.join("/")),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) enum Refers {
 impl Refers {
     /// How those of `map` are.
     pub(super) fn new(target: &dyn Target, map: &MapInfo) -> Result<Self, Error> {
-        let btf = target.btf();
+        let (btf, memory_size) = (target.btf(), target.memory_size());
         let names: Box<dyn Names> = match map.map_type {
             MapType::DEVMAP | MapType::DEVMAP_HASH => {
                 return Ok(Self::Device(DeviceEntry::new(btf)?));
@@ -34,7 +34,7 @@ impl Refers {
             MapType::CPUMAP => return Ok(Self::Cpu(CpuEntry::new(btf)?)),
             MapType::PROG_ARRAY => Box::new(ProgNames::new(btf)?),
             MapType::PERF_EVENT_ARRAY => Box::new(PerfEventNames::new(btf)?),
-            MapType::CGROUP_ARRAY => Box::new(CgroupNames::new(btf)?),
+            MapType::CGROUP_ARRAY => Box::new(CgroupNames::new(btf, memory_size)?),
             MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS => Box::new(MapNames::new(btf)?),
             _ => Box::new(SocketNames::new(btf)?),
         };
@@ -93,7 +93,7 @@ fn looked_up(object: &Object, map: &MapInfo) -> Option<Vec<u8>> {
         ObjectKind::Prog { id, .. } | ObjectKind::Map { id, .. } => {
             id.map(|id| id.to_le_bytes().to_vec())
         }
-        ObjectKind::Socket(socket) if map.value_size == 8 && map.map_type != MapType::XSKMAP => {
+        ObjectKind::Socket(socket) if map.value_size == 8 => {
             socket.cookie.map(|cookie| cookie.to_le_bytes().to_vec())
         }
         _ => None,

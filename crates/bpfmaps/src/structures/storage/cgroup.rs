@@ -9,7 +9,7 @@ use guestmem::{Address, Kva, MemoryExt};
 
 use crate::entry::{Bytes, Entry};
 use crate::structures::copied::Copied;
-use crate::structures::cycle::Milestone;
+use crate::structures::cycle::{Budget, Milestone};
 use crate::structures::fields::Fields;
 use crate::structures::objects::{CgroupNames, Names};
 use crate::structures::per_cpu::Gatherer;
@@ -38,7 +38,7 @@ struct StorageLayout {
 }
 
 impl StorageLayout {
-    fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
+    fn new(btf: &Btf, memory_size: u64) -> Result<Self, btf_layout::Error> {
         let map = btf.record("bpf_cgroup_storage_map")?;
         let storage = btf.record("bpf_cgroup_storage")?;
         Ok(Self {
@@ -53,7 +53,7 @@ impl StorageLayout {
             of_cgroup: storage.member("list_cg.next")?,
             data: btf.record("bpf_storage_buffer")?.member("data")?,
             cgroup_list: btf.record("cgroup")?.member("bpf.storages")?,
-            cgroups: CgroupNames::new(btf)?,
+            cgroups: CgroupNames::new(btf, memory_size)?,
         })
     }
 }
@@ -65,7 +65,8 @@ pub(super) fn walk(
     at: Kva,
     walker: &mut Walker<'_, '_>,
 ) -> Result<(), Error> {
-    let layout = &StorageLayout::new(target.btf())?;
+    let memory_size = target.memory_size();
+    let layout = &StorageLayout::new(target.btf(), memory_size)?;
     let mut values = Values {
         target,
         layout,
@@ -75,6 +76,7 @@ pub(super) fn walk(
             false => None,
         },
         buf: Vec::new(),
+        steps: Budget::of_memory(memory_size),
     };
     let head = at.checked_add(layout.list.offset).unwrap_or(at);
     let mut node = target.load_u64(head).map_err(|source| {
@@ -82,7 +84,7 @@ pub(super) fn walk(
         Error::Unreadable { what, source }
     })?;
     let size = layout.storage_size.saturating_add(map.value_size.into());
-    let most = target.memory_size() / size.max(1);
+    let most = memory_size / size.max(1);
     let mut milestone = Milestone::new();
     while node != head.get() {
         if milestone.repeats(node) {
@@ -128,6 +130,8 @@ struct Values<'a> {
     map: &'a MapInfo,
     gatherer: Option<Gatherer<'a>>,
     buf: Vec<u8>,
+    /// The steps from elements to their control groups.
+    steps: Budget,
 }
 
 impl Values<'_> {
@@ -190,6 +194,11 @@ impl Values<'_> {
         let mut milestone = Milestone::new();
         let mut node = first;
         while !milestone.repeats(node) {
+            if let Err(value) = self.steps.step() {
+                let what = "number of storages before all cgroups";
+                walk.gap(Kva::new(node), Reason::Absurd { what, value });
+                return None;
+            }
             let cgroup = place::container(Kva::new(node), self.layout.cgroup_list.offset);
             if self.layout.cgroups.is(self.target, cgroup, id) {
                 return Some(cgroup);

@@ -62,13 +62,13 @@ pub(super) fn walk(
     at: Kva,
     walker: &mut Walker<'_, '_>,
 ) -> Result<(), Error> {
-    let btf = target.btf();
+    let (btf, memory_size) = (target.btf(), target.memory_size());
     let layout = &LocalLayout::new(btf)?;
     let owners: Box<dyn Names> = match map.map_type {
         MapType::TASK_STORAGE => Box::new(TaskNames::new(btf)?),
-        MapType::INODE_STORAGE => Box::new(InodeNames::new(btf)?),
+        MapType::INODE_STORAGE => Box::new(InodeNames::new(btf, memory_size)?),
         MapType::SK_STORAGE => Box::new(SocketNames::new(btf)?),
-        _ => Box::new(CgroupNames::new(btf)?),
+        _ => Box::new(CgroupNames::new(btf, memory_size)?),
     };
     let object = Copied::load(target, at, layout.map_size).map_err(|source| {
         let what = "struct bpf_local_storage_map";
@@ -90,10 +90,10 @@ pub(super) fn walk(
     };
     let size = layout.data.offset.saturating_add(map.value_size.into());
     let chains = Chains {
-        buckets: buckets.bounded(target.memory_size(), "number of buckets", walker),
+        buckets: buckets.bounded(memory_size, "number of buckets", walker),
         first: &layout.first,
         next: &layout.next,
-        most: target.memory_size() / size.max(1),
+        most: memory_size / size.max(1),
         what: "elements of a bpf_local_storage_map",
     };
     let mut buf = Vec::new();

@@ -35,6 +35,11 @@ fn made(bits: u32, there: usize) -> Made {
     made
 }
 
+/// A map as a kernel leaves it.
+pub(super) fn healthy() -> (Made, MapInfo) {
+    (made(1 << 12, 1 << 9), map())
+}
+
 #[test]
 fn set_bits_are_counted() {
     for bits in [64, 1 << 22] {

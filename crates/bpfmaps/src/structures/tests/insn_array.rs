@@ -41,6 +41,11 @@ fn made() -> Made {
     made
 }
 
+/// A map as a kernel leaves it.
+pub(super) fn healthy() -> (Made, MapInfo) {
+    (made(), map())
+}
+
 #[test]
 fn every_index_comes_compiled_or_not() {
     let bytes = "07".repeat(16);

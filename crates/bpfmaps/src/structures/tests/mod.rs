@@ -2,6 +2,7 @@
 //! well-formed reads back, what is corrupt ends in a gap.
 
 mod bloom;
+mod damaged;
 mod insn_array;
 mod lpm_trie;
 mod queue;
@@ -13,6 +14,7 @@ mod struct_ops;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use arena::Stretch;
 use btf_layout::build::Builder;
 use btf_layout::{Btf, TypeId};
 use guestmem::{Address, Fake, Fault, Kva, Memory};
@@ -36,6 +38,8 @@ fn on(at: Kva, offset: u64) -> Kva {
 /// A kernel whose memory is what a test puts there.
 struct Made {
     memory: Fake<Kva>,
+    /// What was put where: address and length.
+    areas: Vec<(Kva, usize)>,
     btf: Rc<Btf>,
     size: u64,
 }
@@ -44,6 +48,7 @@ impl Made {
     fn new(types: &Builder) -> Self {
         Self {
             memory: Fake::new(),
+            areas: Vec::new(),
             btf: Rc::new(Btf::parse(types.finish(), "a test").unwrap()),
             size: 1 << 20,
         }
@@ -51,18 +56,19 @@ impl Made {
 
     fn bytes(&mut self, at: Kva, bytes: &[u8]) {
         self.memory.write(at, bytes);
+        self.areas.push((at, bytes.len()));
     }
 
     fn u32(&mut self, at: Kva, word: u32) {
-        self.memory.write_u32(at, word);
+        self.bytes(at, &word.to_le_bytes());
     }
 
     fn u64(&mut self, at: Kva, word: u64) {
-        self.memory.write_u64(at, word);
+        self.bytes(at, &word.to_le_bytes());
     }
 
     fn zeros(&mut self, at: Kva, len: usize) {
-        self.memory.write(at, &vec![0; len]);
+        self.bytes(at, &vec![0; len]);
     }
 }
 
@@ -101,6 +107,19 @@ impl Target for Made {
 
     fn per_cpu(&self) -> Result<&PerCpu, Error> {
         panic!("per-CPU data were asked for")
+    }
+
+    fn mappings(
+        &self,
+        start: Kva,
+        _len: u64,
+        _visit: &mut dyn FnMut(Stretch),
+    ) -> Result<(), Error> {
+        panic!("what is mapped at {start} was asked for")
+    }
+
+    fn vmemmap(&self) -> Option<Kva> {
+        None
     }
 
     fn memory_size(&self) -> u64 {

@@ -41,6 +41,11 @@ fn made(head: u32, tail: u32) -> Made {
     made
 }
 
+/// A map as a kernel leaves it.
+pub(super) fn healthy() -> (Made, MapInfo) {
+    (made(1, 3), map(MapType::STACK))
+}
+
 #[test]
 fn a_queue_comes_oldest_first_and_a_stack_newest_first() {
     let (queue, stack) = (map(MapType::QUEUE), map(MapType::STACK));

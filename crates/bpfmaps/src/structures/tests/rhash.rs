@@ -134,6 +134,13 @@ fn resizing() -> Made {
     made
 }
 
+/// A map as a kernel leaves it.
+pub(super) fn healthy() -> (Made, MapInfo) {
+    let mut made = resizing();
+    made.u64(on(element(2), NEXT), element(3).get());
+    (made, map())
+}
+
 #[test]
 fn elements_that_are_being_moved_come_once() {
     finds(&resizing(), &[1, 2, 3, 4], &[]);

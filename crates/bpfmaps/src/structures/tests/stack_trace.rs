@@ -59,6 +59,13 @@ fn frame(offset: u64, id: u8, status: u32) -> Vec<u8> {
     raw
 }
 
+/// A map as a kernel leaves it.
+pub(super) fn healthy() -> (Made, MapInfo) {
+    let mut frames = frame(0x123, 0xab, 1);
+    frames.extend(frame(0x7f00, 0, 2));
+    (made(2, &frames), map(BUILD_IDS))
+}
+
 #[test]
 fn addresses_have_symbols_where_the_kernel_has() {
     let frames = addresses(&[0xffff_ffff_ffff_f010, 0x7f00_0000_1234]);

@@ -81,6 +81,11 @@ fn made(recent: bool, state: u32) -> (Made, MapInfo) {
     (made, map(value))
 }
 
+/// A map as a kernel leaves it.
+pub(super) fn healthy() -> (Made, MapInfo) {
+    made(true, 1)
+}
+
 fn expected(state: &str, refcount: u64, name: &str) -> Result<MapState, String> {
     Ok(MapState::StructOps {
         state: state.to_owned(),

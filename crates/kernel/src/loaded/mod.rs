@@ -2,6 +2,9 @@
 //! (`kernel/module/kallsyms.c`) and what BPF has compiled
 //! (`kernel/bpf/core.c`), with the symbols that the kernel itself prints.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::OnceCell;
 
 use btf_layout::{Btf, Member};
