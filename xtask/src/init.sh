@@ -10,7 +10,7 @@ mount -t devtmpfs devtmpfs /dev
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tracefs tracefs /sys/kernel/tracing
-ip link set lo up
+mount -t securityfs securityfs /sys/kernel/security
 
 fail() {
     echo "bpfreeze-guest: failed: $*"
@@ -20,6 +20,7 @@ fail() {
 for module in /modules/*.ko; do
     [ ! -e "$module" ] || insmod "$module" || fail "insmod $module"
 done
+ip link set lo up
 
 word() { # the value of NAME=VALUE on the kernel's command line
     sed -n "s/.*\<$1=\([^ ]*\).*/\1/p" /proc/cmdline

@@ -12,18 +12,13 @@ use std::ops::ControlFlow;
 use btf_layout::{Btf, TypeId};
 use rustc_hash::{FxHashMap, FxHasher};
 
-use crate::{BpfMapAccessor, Bytes, CpuValue, Entry, Error, MapInfo, MapType, Reason, Walk};
+use crate::{
+    BpfMapAccessor, Bytes, CpuValue, Entry, Error, MapInfo, MapType, Maps, Progs, Reason, SlotAt,
+    Walk,
+};
 
-/// The types of map whose entries are read. All others must say that they
-/// are not.
-pub const READ_TYPES: &[MapType] = &[
-    MapType::HASH,
-    MapType::ARRAY,
-    MapType::PERCPU_HASH,
-    MapType::PERCPU_ARRAY,
-    MapType::LRU_HASH,
-    MapType::LRU_PERCPU_HASH,
-];
+/// The types of map whose contents are not read, and that must say so.
+const UNREAD_TYPES: &[MapType] = &[MapType::ARENA];
 
 /// What the kernel does while it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +48,7 @@ pub fn check(accessor: &dyn BpfMapAccessor, world: World) {
         "possible CPUs are not a set in order: {cpus:?}"
     );
     let maps = list(accessor);
-    for map in &maps {
+    for map in &maps.maps {
         let checked = Checked {
             accessor,
             map,
@@ -62,13 +57,53 @@ pub fn check(accessor: &dyn BpfMapAccessor, world: World) {
         checked.btf();
         checked.entries();
     }
+    let progs = list_progs(accessor);
     if world == World::Still {
-        assert!(maps == list(accessor), "a second list of maps is different");
+        let again = list(accessor);
+        assert!(maps == again, "a second list of maps is different");
+        let again = list_progs(accessor);
+        assert!(progs == again, "a second list of programs is different");
+        used_maps(&progs, &maps);
+    }
+}
+
+/// The programs, checked as a list.
+fn list_progs(accessor: &dyn BpfMapAccessor) -> Progs {
+    let progs = match accessor.progs() {
+        Ok(progs) => progs,
+        Err(error) => fail(format_args!("progs() failed: {error}")),
+    };
+    assert!(
+        progs.walk.visited == progs.progs.len() as u64 && !progs.walk.stopped,
+        "{} programs are listed, the account says {:?}",
+        progs.progs.len(),
+        progs.walk
+    );
+    assert!(
+        progs.progs.is_sorted_by(|a, b| a.id < b.id),
+        "programs are not in the order of their ids, or one comes twice"
+    );
+    progs
+}
+
+/// Programs keep the maps that they use.
+fn used_maps(progs: &Progs, maps: &Maps) {
+    if !maps.walk.is_complete() {
+        return;
+    }
+    for prog in &progs.progs {
+        for id in &prog.map_ids {
+            assert!(
+                maps.maps.iter().any(|map| map.id == *id),
+                "program {} uses map {id}, which is not listed",
+                prog.id
+            );
+        }
     }
 }
 
 /// The maps, checked as a list.
-fn list(accessor: &dyn BpfMapAccessor) -> Vec<MapInfo> {
+fn list(accessor: &dyn BpfMapAccessor) -> Maps {
     let maps = match accessor.maps() {
         Ok(maps) => maps,
         Err(error) => fail(format_args!("maps() failed: {error}")),
@@ -83,7 +118,7 @@ fn list(accessor: &dyn BpfMapAccessor) -> Vec<MapInfo> {
         maps.maps.is_sorted_by(|a, b| a.id < b.id),
         "maps are not in the order of their ids, or one comes twice"
     );
-    maps.maps
+    maps
 }
 
 /// One map under examination.
@@ -150,7 +185,8 @@ impl Checked<'_> {
             return;
         };
         self.require(!walk.stopped, format_args!("the walk stopped by itself"));
-        if !READ_TYPES.contains(&self.map.map_type) {
+        let map_type = self.map.map_type;
+        if map_type.name().is_none() || UNREAD_TYPES.contains(&map_type) {
             self.unread(&walk);
             return;
         }
@@ -186,12 +222,12 @@ impl Checked<'_> {
     fn count(&self, walk: &Walk, seen: &Seen) {
         let max = u64::from(self.map.max_entries);
         let count = seen.digests.len() as u64;
-        if seen.is_array {
+        if matches!(self.map.map_type, MapType::ARRAY | MapType::PERCPU_ARRAY) {
             self.require(
                 count <= max && (count == max || !walk.is_complete()),
                 format_args!("{count} of {max} elements, yet {walk:?}"),
             );
-        } else if self.world == World::Still {
+        } else if self.world == World::Still && self.is_bounded() {
             // Every CPU may insert one more while all of them look at the
             // count; and one that is updated is there twice for a moment.
             let slack = 2 * self.accessor.kernel().possible_cpus.0.len() as u64;
@@ -204,6 +240,22 @@ impl Checked<'_> {
             seen.parts == 0 || !walk.is_complete(),
             format_args!("{} values are not whole, yet the walk is", seen.parts),
         );
+    }
+
+    /// Whether `max_entries` is a number of entries. It is bytes for ring
+    /// buffers, and means nothing for storages.
+    fn is_bounded(&self) -> bool {
+        !matches!(
+            self.map.map_type,
+            MapType::RINGBUF
+                | MapType::USER_RINGBUF
+                | MapType::TASK_STORAGE
+                | MapType::INODE_STORAGE
+                | MapType::SK_STORAGE
+                | MapType::CGRP_STORAGE
+                | MapType::CGROUP_STORAGE
+                | MapType::PERCPU_CGROUP_STORAGE
+        )
     }
 
     /// A visitor that ends the walk is not called again.
@@ -222,7 +274,7 @@ impl Checked<'_> {
 
     /// Walks up to `limit` entries, and checks each of them.
     fn walk(&self, limit: u64) -> Option<(Walk, Seen)> {
-        let is_array = matches!(self.map.map_type, MapType::ARRAY | MapType::PERCPU_ARRAY);
+        let is_array = is_array(self.map.map_type);
         let mut seen = Seen {
             is_array,
             ..Seen::default()
@@ -250,13 +302,21 @@ impl Checked<'_> {
     }
 
     fn entry(&self, entry: Entry<'_>, seen: &mut Seen) {
-        let key = entry.key();
         self.require(
-            key.len() == self.map.key_size as usize,
-            format_args!("the key {key:x?} has not {} bytes", self.map.key_size),
+            is_of_type(&entry, self.map.map_type),
+            format_args!("no such map has entries like {entry:x?}"),
         );
+        if let Some(key) = entry.key() {
+            self.require(
+                key.len() == self.map.key_size as usize,
+                format_args!("the key {key:x?} has not {} bytes", self.map.key_size),
+            );
+        }
+        let identity = identity(&entry);
         if seen.is_array {
-            let index = key.first_chunk().map(|&index| u32::from_le_bytes(index));
+            let index = identity
+                .first_chunk()
+                .map(|&index| u32::from_le_bytes(index));
             self.require(
                 index >= Some(seen.next_index) && index < Some(self.map.max_entries),
                 format_args!("element {index:?} comes after {} of them", seen.next_index),
@@ -265,43 +325,56 @@ impl Checked<'_> {
         }
         let mut digest = FxHasher::default();
         match entry {
-            Entry::KeyValue { value, .. } => {
-                self.require(
-                    !self.map.map_type.is_per_cpu(),
-                    format_args!("one value for all CPUs at {key:x?}"),
-                );
-                self.value(key, value, seen, &mut digest);
+            Entry::KeyValue { value, .. }
+            | Entry::Owned { value, .. }
+            | Entry::Element { value, .. } => {
+                self.value(&identity, value, self.map.value_size, seen, &mut digest);
             }
-            Entry::PerCpu { values, .. } => {
+            Entry::PerCpu { values, .. } | Entry::OwnedPerCpu { values, .. } => {
+                let cpus = &self.accessor.kernel().possible_cpus.0;
                 self.require(
-                    self.map.map_type.is_per_cpu(),
-                    format_args!("values per CPU at {key:x?}"),
-                );
-                self.require(
-                    values.iter().map(|value| &value.cpu).eq(&self
-                        .accessor
-                        .kernel()
-                        .possible_cpus
-                        .0),
-                    format_args!("not a value for each possible CPU in order at {key:x?}"),
+                    values.iter().map(|value| &value.cpu).eq(cpus),
+                    format_args!("not a value for each possible CPU in order at {identity:x?}"),
                 );
                 for CpuValue { value, .. } in values {
-                    self.value(key, *value, seen, &mut digest);
+                    self.value(&identity, *value, self.map.value_size, seen, &mut digest);
                 }
             }
+            Entry::Slot { value, refers, .. } => {
+                if let Some(value) = value {
+                    self.value(&identity, value, self.map.value_size, seen, &mut digest);
+                }
+                digest.write(format!("{refers:?}").as_bytes());
+            }
+            Entry::Record { value, .. } => {
+                let len = u32::try_from(value.len).unwrap_or(u32::MAX);
+                self.require(
+                    len <= self.map.max_entries,
+                    format_args!("a record of {len} bytes"),
+                );
+                self.value(&identity, value, len, seen, &mut digest);
+            }
+            Entry::Stack { frames, .. } => digest.write(format!("{frames:?}").as_bytes()),
         }
-        let before = seen.digests.insert(key.into(), digest.finish());
-        self.require(before.is_none(), format_args!("{key:x?} comes twice"));
+        let before = seen.digests.insert(identity.clone(), digest.finish());
+        self.require(before.is_none(), format_args!("{identity:x?} comes twice"));
     }
 
-    fn value(&self, key: &[u8], value: Bytes<'_>, seen: &mut Seen, digest: &mut FxHasher) {
+    fn value(
+        &self,
+        key: &[u8],
+        value: Bytes<'_>,
+        size: u32,
+        seen: &mut Seen,
+        digest: &mut FxHasher,
+    ) {
         self.require(
-            value.len == u64::from(self.map.value_size) && value.present.len() as u64 <= value.len,
+            value.len == u64::from(size) && value.present.len() as u64 <= value.len,
             format_args!(
                 "{} of {} bytes at {key:x?}, but a value has {}",
                 value.present.len(),
                 value.len,
-                self.map.value_size
+                size
             ),
         );
         self.require(
@@ -315,6 +388,81 @@ impl Checked<'_> {
         digest.write(value.present);
         digest.write_u64(value.present.len() as u64);
     }
+}
+
+/// What tells an entry from the others of its map.
+fn identity(entry: &Entry<'_>) -> Box<[u8]> {
+    match *entry {
+        Entry::KeyValue { key, .. }
+        | Entry::PerCpu { key, .. }
+        | Entry::OwnedPerCpu { key, .. }
+        | Entry::Owned { key: Some(key), .. }
+        | Entry::Slot {
+            at: SlotAt::Key(key),
+            ..
+        } => key.into(),
+        Entry::Slot {
+            at: SlotAt::Index(index),
+            ..
+        } => index.to_le_bytes().into(),
+        Entry::Owned { owner, .. } => format!("{owner:?}").into_bytes().into(),
+        Entry::Record { position, .. } | Entry::Element { position, .. } => {
+            position.to_le_bytes().into()
+        }
+        Entry::Stack { id, .. } => id.to_le_bytes().into(),
+    }
+}
+
+/// Whether maps of this type have such entries.
+fn is_of_type(entry: &Entry<'_>, map_type: MapType) -> bool {
+    use MapType as T;
+    let keyed = matches!(map_type, T::HASH_OF_MAPS | T::DEVMAP_HASH | T::SOCKHASH);
+    match entry {
+        Entry::KeyValue { .. } => matches!(
+            map_type,
+            T::HASH | T::LRU_HASH | T::ARRAY | T::LPM_TRIE | T::RHASH | T::STRUCT_OPS
+        ),
+        Entry::PerCpu { .. } => matches!(
+            map_type,
+            T::PERCPU_HASH | T::LRU_PERCPU_HASH | T::PERCPU_ARRAY
+        ),
+        Entry::Owned { key: None, .. } => matches!(
+            map_type,
+            T::TASK_STORAGE | T::INODE_STORAGE | T::SK_STORAGE | T::CGRP_STORAGE
+        ),
+        Entry::Owned { key: Some(_), .. } => map_type == T::CGROUP_STORAGE,
+        Entry::OwnedPerCpu { .. } => map_type == T::PERCPU_CGROUP_STORAGE,
+        Entry::Slot {
+            at: SlotAt::Key(_), ..
+        } => keyed,
+        Entry::Slot {
+            at: SlotAt::Index(_),
+            ..
+        } => is_array(map_type) && !matches!(map_type, T::ARRAY | T::PERCPU_ARRAY),
+        Entry::Record { .. } => matches!(map_type, T::RINGBUF | T::USER_RINGBUF),
+        Entry::Element { .. } => matches!(map_type, T::QUEUE | T::STACK),
+        Entry::Stack { .. } => map_type == T::STACK_TRACE,
+    }
+}
+
+/// Whether the entries of such maps have an index and come by it.
+fn is_array(map_type: MapType) -> bool {
+    use MapType as T;
+    matches!(
+        map_type,
+        T::ARRAY
+            | T::PERCPU_ARRAY
+            | T::PROG_ARRAY
+            | T::PERF_EVENT_ARRAY
+            | T::CGROUP_ARRAY
+            | T::ARRAY_OF_MAPS
+            | T::DEVMAP
+            | T::CPUMAP
+            | T::XSKMAP
+            | T::SOCKMAP
+            | T::REUSEPORT_SOCKARRAY
+            | T::INSN_ARRAY
+    )
 }
 
 /// What was seen in one walk.

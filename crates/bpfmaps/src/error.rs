@@ -3,7 +3,10 @@
 use std::io;
 
 use guestmem::{Fault, Kva};
+use nix::errno::Errno;
 use thiserror::Error;
+
+use crate::Reason;
 
 /// Why an operation could not be done at all. What an operation could not
 /// read while it went on is in its [`Walk`](crate::Walk).
@@ -51,16 +54,85 @@ pub enum Error {
         /// Where, and why not.
         source: Fault<Kva>,
     },
+    /// A symbol is needed, and this process may not see any.
+    #[error("the kernel hides its symbols, of which {name} is needed (kernel.kptr_restrict)")]
+    HiddenSymbols {
+        /// The symbol.
+        name: &'static str,
+    },
+    /// What was asked for is in the kernel's memory, which cannot be read.
+    #[error("cannot read the kernel's memory: {0}")]
+    NoMemory(NoMemory),
+    /// A structure contradicts itself, or claims what memory cannot hold.
+    #[error(transparent)]
+    Damaged(#[from] Reason),
     /// BTF that cannot be used, or a kernel whose BTF lacks what is needed.
     #[error(transparent)]
     Btf(#[from] btf_layout::Error),
     /// The kernel's symbols lack what is needed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
+    /// An arena has numbers that none can have.
+    #[error(transparent)]
+    Arena(#[from] arena::WindowError),
+    /// An arena's scratch page cannot be told from its other pages.
+    #[error(
+        "cannot tell which page frame the struct page at {page} is of: the kernel's symbols do not tell vmemmap"
+    )]
+    ScratchPage {
+        /// The address of its `struct page`.
+        page: Kva,
+    },
+    /// The direct map of the running kernel was not found.
+    #[error("cannot tell where the direct map is from the page tables at {root}")]
+    NoDirectMap {
+        /// The kernel address of the root table.
+        root: Kva,
+    },
     /// The map was not listed by this backend.
     #[error("map {id} has no address: it was not listed by this backend")]
     Foreign {
         /// The map's id.
         id: u32,
+    },
+}
+
+/// Why the memory of the running kernel cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoMemory {
+    /// This process lacks the rights.
+    #[error("{operation} needs {needs}")]
+    NotPermitted {
+        /// What was tried.
+        operation: &'static str,
+        /// The capabilities that would allow it.
+        needs: &'static str,
+    },
+    /// The kernel shows its memory to nobody (`lockdown=confidentiality`).
+    #[error("the kernel is locked down for confidentiality")]
+    LockedDown,
+    /// The kernel's answer.
+    #[error("{operation}: {errno}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// The answer.
+        errno: Errno,
+    },
+    /// It was asked for without ([`Via::Bpf`](crate::Via::Bpf)).
+    #[error("it was not to be read")]
+    Unwanted,
+    /// `/proc/kcore` is there, but no kernel was found in it.
+    #[error("no kernel was found in /proc/kcore: {what}")]
+    NoKernel {
+        /// The error's words.
+        what: String,
+    },
+    /// The kernel's BTF cannot be had or lacks what is needed.
+    #[error("{what}")]
+    Layout {
+        /// The error's words.
+        what: String,
     },
 }

@@ -19,7 +19,7 @@
 //! let guest = Guest::new(kernel::Finder::new().find_in_image(&image)?)?;
 //! for map in &guest.maps()?.maps {
 //!     let walk = guest.entries(map, &mut |entry| {
-//!         println!("{}: key {:02x?}", map.name, entry.key());
+//!         println!("{}: {entry:02x?}", map.name);
 //!         ControlFlow::Continue(())
 //!     })?;
 //!     assert!(walk.is_complete());
@@ -35,13 +35,24 @@ mod guest;
 mod info;
 mod live;
 mod map_type;
+mod object;
+mod prog;
+pub mod special;
+mod state;
+mod structures;
+mod target;
 mod walk;
 
+pub use arena;
+
 pub use accessor::{BpfMapAccessor, Visitor};
-pub use entry::{Bytes, CpuValue, Entry};
-pub use error::Error;
+pub use entry::{Bytes, CpuValue, Entry, Frame, RecordState, SlotAt};
+pub use error::{Error, NoMemory};
 pub use guest::Guest;
 pub use info::{Arch, Cpus, KernelInfo, MapInfo, Maps};
-pub use live::{Fetch, Live};
+pub use live::{Fetch, Live, Via};
 pub use map_type::MapType;
+pub use object::{Object, ObjectKind, ProgRef, Socket, Symbol};
+pub use prog::{Attach, ProgInfo, ProgType, Progs};
+pub use state::MapState;
 pub use walk::{Gap, GapAt, Reason, Walk};

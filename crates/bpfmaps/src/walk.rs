@@ -7,7 +7,7 @@ use guestmem::{Cause, Fault, Kva};
 use thiserror::Error;
 
 use crate::accessor::Visitor;
-use crate::{Entry, MapType};
+use crate::{Entry, MapType, NoMemory};
 
 /// How many gaps a walk lists one by one; further ones are only counted, so
 /// that a hostile image cannot fill memory with them.
@@ -118,6 +118,8 @@ pub enum GapAt {
     Key(Box<[u8]>),
     /// At the map with this id, in a list of maps.
     Id(u32),
+    /// At the program with this id, in a list of programs.
+    Prog(u32),
     /// In the map as a whole.
     Map,
 }
@@ -140,6 +142,7 @@ impl fmt::Display for GapAt {
                 key.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
             }
             Self::Id(id) => write!(f, "map {id}"),
+            Self::Prog(id) => write!(f, "program {id}"),
             Self::Map => f.write_str("map"),
         }
     }
@@ -193,6 +196,20 @@ pub enum Reason {
     UnreadType {
         /// The map's type.
         map_type: MapType,
+    },
+    /// What is in such a map is in the kernel's memory only.
+    #[error("{map_type} maps are read from the kernel's memory: {why}")]
+    NeedsMemory {
+        /// The map's type.
+        map_type: MapType,
+        /// Why that cannot be read.
+        why: NoMemory,
+    },
+    /// The backend has no way to it.
+    #[error("no access to {what}")]
+    NoAccess {
+        /// To what.
+        what: &'static str,
     },
     /// A layout that the walk needs is not in the kernel's BTF.
     #[error(transparent)]

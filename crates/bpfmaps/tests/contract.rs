@@ -6,10 +6,11 @@ use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::contract::{World, check};
 use bpfmaps::{
-    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo, MapType,
-    Maps, Reason, Visitor, Walk,
+    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo,
+    MapState, MapType, Maps, ProgInfo, Progs, Reason, Symbol, Visitor, Walk,
 };
 use btf_layout::Btf;
 use btf_layout::build::Builder;
@@ -31,11 +32,15 @@ enum Flaw {
     SilentlyPartial,
     IgnoredBreak,
     SilentlyUnread,
+    WrongKind,
     WrongType,
     Restless,
+    ProgsUnordered,
+    ProgsMiscounted,
+    UnlistedMap,
 }
 
-/// An array, a hash and a queue of two entries each.
+/// An array, a hash and a queue of two entries each, and an arena.
 struct Toy {
     kernel: KernelInfo,
     flaw: Flaw,
@@ -97,14 +102,15 @@ impl BpfMapAccessor for Toy {
             maps: vec![
                 map(1, MapType::ARRAY, 4),
                 map(2, MapType::PERCPU_HASH, 4),
-                map(3, MapType::QUEUE, 4),
+                map(3, MapType::ARENA, 4),
+                map(4, MapType::QUEUE, 4),
             ],
             ..Maps::default()
         };
         if self.is(Flaw::Unordered) {
             maps.maps.swap(0, 1);
         }
-        maps.walk.visited = 3;
+        maps.walk.visited = 4;
         Ok(maps)
     }
 
@@ -122,7 +128,7 @@ impl BpfMapAccessor for Toy {
 
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
         let mut walk = Walk::default();
-        if map.map_type == MapType::QUEUE {
+        if map.map_type == MapType::ARENA {
             if !self.is(Flaw::SilentlyUnread) {
                 let map_type = map.map_type;
                 walk.gap(GapAt::Map, Reason::UnreadType { map_type });
@@ -158,6 +164,10 @@ impl BpfMapAccessor for Toy {
             let present = if self.is(Flaw::MissingCpu) { 1 } else { 2 };
             let entry = match map.map_type {
                 MapType::ARRAY => Entry::KeyValue { key, value: bytes },
+                MapType::QUEUE if !self.is(Flaw::WrongKind) => Entry::Element {
+                    position: walk.visited,
+                    value: bytes,
+                },
                 _ => Entry::PerCpu {
                     key,
                     values: &values[..present],
@@ -171,6 +181,35 @@ impl BpfMapAccessor for Toy {
         }
         walk.visited += u64::from(self.is(Flaw::Miscounted));
         Ok(walk)
+    }
+
+    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        Ok(None)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        let used = if self.is(Flaw::UnlistedMap) { 77 } else { 2 };
+        let mut progs = Progs::default();
+        for id in [5, 9] {
+            progs.progs.push(ProgInfo {
+                id,
+                map_ids: vec![used, 1],
+                ..ProgInfo::default()
+            });
+        }
+        if self.is(Flaw::ProgsUnordered) {
+            progs.progs.reverse();
+        }
+        progs.walk.visited = if self.is(Flaw::ProgsMiscounted) { 3 } else { 2 };
+        Ok(progs)
+    }
+
+    fn symbol(&self, _at: Kva) -> Option<Symbol> {
+        None
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
@@ -200,10 +239,23 @@ fn each_broken_promise_is_noticed() {
         ),
         (
             Flaw::SilentlyUnread,
-            "map 3 (queue \"toy\"): the type is not read",
+            "map 3 (arena \"toy\"): the type is not read",
+        ),
+        (
+            Flaw::WrongKind,
+            "map 4 (queue \"toy\"): no such map has entries like PerCpu",
         ),
         (Flaw::WrongType, "a key has 4 bytes, its type 1 has 8"),
         (Flaw::Restless, "a second walk is different"),
+        (
+            Flaw::ProgsUnordered,
+            "programs are not in the order of their ids",
+        ),
+        (Flaw::ProgsMiscounted, "2 programs are listed, the account"),
+        (
+            Flaw::UnlistedMap,
+            "program 5 uses map 77, which is not listed",
+        ),
     ] {
         let toy = AssertUnwindSafe(Toy::new(flaw));
         let panic = catch_unwind(|| check(&*toy, World::Still)).unwrap_err();

@@ -3,6 +3,9 @@
 #![cfg(test)]
 
 mod fake;
+mod objects;
+mod slots;
+mod storage;
 
 use std::ops::ControlFlow;
 

@@ -28,6 +28,7 @@ pub(crate) const EXAMPLES: Section = (
   bpfreeze info guest.ram                 what a paused guest's memory holds
   bpfreeze dump guest.ram                 the contents of every map
   bpfreeze dump guest.ram --map stats     those of the maps named stats
+  bpfreeze progs guest.ram                the programs, and the maps that they use
   bpfreeze dump guest.ram --format json -o maps.json",
 );
 
@@ -83,6 +84,7 @@ impl Cli {
             Command::Info(args) => (&args.source.source, &args.image),
             Command::Maps(args) => (&args.source.source, &args.image),
             Command::Dump(args) => (&args.source.source, &args.image),
+            Command::Progs(args) => (&args.source.source, &args.image),
             Command::Completions { .. } | Command::Man { .. } => return cli,
         };
         if *source == Source::Live && *image != ImageArgs::default() {
@@ -100,10 +102,10 @@ impl Cli {
 pub(crate) enum Command {
     /// Shows which kernel a source holds, and how it was found
     ///
-    /// Release, architecture, page tables, address randomisation, types, symbols and the number of
-    /// maps. For an image also what each of them was found by, and what was rejected.
+    /// Release, architecture, page tables, address randomisation, types, symbols and the numbers of
+    /// maps and programs. For an image also what each of them was found by, and what was rejected.
     Info(Info),
-    /// Lists the maps, one row each
+    /// Lists the maps, one row each, and the programs that use them
     Maps(Maps),
     /// Prints the contents of maps
     ///
@@ -111,6 +113,11 @@ pub(crate) enum Command {
     /// exit status is then 3.
     #[command(after_help = sections(&[DUMP_EXAMPLES, EXIT_STATUS]))]
     Dump(Dump),
+    /// Lists the programs, one row each
+    ///
+    /// What they were loaded to be attached to, the maps that they use, and how often and how long
+    /// they ran, which is counted while `kernel.bpf_stats_enabled` is on.
+    Progs(Progs),
     /// Prints a completion script for a shell
     ///
     /// For bash: `bpfreeze completions bash > ~/.local/share/bash-completion/completions/bpfreeze`
@@ -161,7 +168,7 @@ pub(crate) struct Dump {
     /// Print only this map (repeatable)
     ///
     /// By id, or by name: then every map of that name. The kernel cuts names after 15 bytes; a
-    /// longer one is taken for its first 15.
+    /// longer one is taken for its first 15. A map of maps is followed by its inner maps.
     #[arg(long, short, value_name = "ID|NAME")]
     pub(crate) map: Vec<String>,
     /// How to print it
@@ -170,6 +177,19 @@ pub(crate) struct Dump {
     /// Print at most this many entries of each map
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<u64>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Progs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(crate) format: ProgsFormat,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
@@ -289,6 +309,28 @@ impl From<Format> for render::Format {
             Format::Json => Self::Json,
             Format::Jsonl => Self::Jsonl,
             Format::Bpftool => Self::Bpftool,
+        }
+    }
+}
+
+/// Without bpftool's: it tells much that only the running kernel knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgsFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+    /// One JSON document a line: each program
+    Jsonl,
+}
+
+impl From<ProgsFormat> for render::Format {
+    fn from(format: ProgsFormat) -> Self {
+        match format {
+            ProgsFormat::Text => Self::Text,
+            ProgsFormat::Json => Self::Json,
+            ProgsFormat::Jsonl => Self::Jsonl,
         }
     }
 }

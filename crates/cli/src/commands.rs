@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bpfmaps::{BpfMapAccessor, Maps};
+use bpfmaps::{BpfMapAccessor, Maps, Progs};
 
 use crate::Outcome;
 use crate::args::{self, InfoFormat, OutputArgs, Source};
 use crate::failure::Refusal;
 use crate::info::Info;
+use crate::inner::add_inner;
 use crate::log::{Log, warn};
 use crate::output::Output;
 use crate::select::select;
@@ -28,13 +29,17 @@ pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
     let accessor = opened.accessor();
     let info = match found {
         // What was found is worth showing even where its maps are not.
-        Some(info) => info.with_maps(&accessor.and_then(|accessor| list(&*accessor, &log))),
+        Some(info) => match &accessor {
+            Ok(accessor) => info.with_lists(list(&**accessor, &log), list_progs(&**accessor, &log)),
+            Err(error) => info.without_lists(error),
+        },
         None => {
             let accessor = accessor?;
             let maps = list(&*accessor, &log)?;
             // A kernel without BTF has maps all the same.
             let btf = accessor.vmlinux_btf().ok();
-            Info::live(accessor.kernel(), btf.as_deref(), &maps)
+            Info::live(accessor.kernel(), btf.as_deref())
+                .with_lists(Ok(maps), list_progs(&*accessor, &log))
         }
     };
     let printed = match args.format {
@@ -53,10 +58,10 @@ pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
     let mut output = open_output(&args.output, &args.source.source)?;
     let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
     let maps = list(&*accessor, &log)?;
-    let options = options(&args.source.source, args.format, None, &output);
-    let printed = render::maps(accessor.kernel(), &maps, &options, &mut output);
-    let outcome = Outcome::of(maps.walk.is_complete());
-    output.finish(printed.map(|()| outcome).map_err(Into::into))
+    let options = options(&args.source.source, args.format.into(), &output);
+    let listed = render::maps(&*accessor, &maps, &options, &mut output);
+    let outcome = listed.map(|listed| Outcome::of(listed.is_complete()));
+    output.finish(outcome.map_err(Into::into))
 }
 
 /// `bpfreeze dump`.
@@ -65,8 +70,15 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let mut output = open_output(&args.output, &args.source.source)?;
     let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
     let mut maps = list(&*accessor, &log)?;
-    select(&mut maps.maps, &args.map, &args.source.source.to_string())?;
-    let options = options(&args.source.source, args.format, args.limit, &output);
+    let mut options = options(&args.source.source, args.format.into(), &output);
+    options.limit = args.limit;
+    if !args.map.is_empty() {
+        let all = maps.maps.clone();
+        select(&mut maps.maps, &args.map, &args.source.source.to_string())?;
+        if args.format != args::Format::Bpftool {
+            options.inner_of = add_inner(&*accessor, all, &mut maps.maps, args.limit);
+        }
+    }
     let dumped = render::dump(&*accessor, &maps, &options, &mut output);
     let outcome = dumped.map(|dumped| {
         log.note(format_args!(
@@ -75,32 +87,54 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
             dumped.gaps,
             dumped.errors.len()
         ));
-        if args.format == args::Format::Bpftool && !dumped.is_complete() {
-            warn(format_args!(
-                "{} gaps, {} maps not read: --format text says where and why",
-                dumped.gaps,
-                dumped.errors.len()
-            ));
+        if args.format == args::Format::Bpftool {
+            warn_of_losses(&dumped);
         }
         Outcome::of(dumped.is_complete())
     });
     output.finish(outcome.map_err(Into::into))
 }
 
-fn options(
-    source: &Source,
-    format: args::Format,
-    limit: Option<u64>,
-    output: &Output,
-) -> render::Options {
+/// Says what bpftool's format has no place for.
+fn warn_of_losses(dumped: &render::Outcome) {
+    if dumped.gaps > 0 || !dumped.errors.is_empty() {
+        warn(format_args!(
+            "{} gaps, {} maps not read: --format text says where and why",
+            dumped.gaps,
+            dumped.errors.len()
+        ));
+    }
+    if let [first, more @ ..] = dumped.unplaced.as_slice() {
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        warn(format_args!(
+            "bpftool prints nothing of what is in map {first}{more}: --format text and json do"
+        ));
+    }
+}
+
+/// `bpfreeze progs`.
+pub(crate) fn progs(args: &args::Progs) -> Result<Outcome> {
+    let log = Log::new(args.source.verbose);
+    let mut output = open_output(&args.output, &args.source.source)?;
+    let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
+    let progs = list_progs(&*accessor, &log)?;
+    let options = options(&args.source.source, args.format.into(), &output);
+    let printed = render::progs(accessor.kernel(), &progs, &options, &mut output);
+    let outcome = Outcome::of(progs.walk.is_complete());
+    output.finish(printed.map(|()| outcome).map_err(Into::into))
+}
+
+fn options(source: &Source, format: render::Format, output: &Output) -> render::Options {
     let source = match source {
         Source::Live => render::Source::new("live"),
         Source::Qmp(path) => render::Source::new("qmp").with("file", &path.to_string_lossy()),
         Source::Path(path) => render::Source::new("raw").with("file", &path.to_string_lossy()),
     };
     let mut options = render::Options::new(source);
-    options.format = format.into();
-    options.limit = limit;
+    options.format = format;
     options.style = if output.color() {
         render::Style::Ansi
     } else {
@@ -116,6 +150,12 @@ fn list(accessor: &dyn BpfMapAccessor, log: &Log) -> Result<Maps> {
     let maps = accessor.maps().context("cannot list the maps")?;
     log.note(format_args!("{} maps", maps.maps.len()));
     Ok(maps)
+}
+
+fn list_progs(accessor: &dyn BpfMapAccessor, log: &Log) -> Result<Progs> {
+    let progs = accessor.progs().context("cannot list the programs")?;
+    log.note(format_args!("{} programs", progs.progs.len()));
+    Ok(progs)
 }
 
 /// Opens the output before the work begins, and never over the source.

@@ -9,6 +9,7 @@ mod commands;
 mod detect;
 mod failure;
 mod info;
+mod inner;
 mod log;
 mod manual;
 mod output;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Info(args) => commands::info(&args),
         Command::Maps(args) => commands::maps(&args),
         Command::Dump(args) => commands::dump(&args),
+        Command::Progs(args) => commands::progs(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::page(command.as_deref()),
     };

@@ -14,7 +14,7 @@ use crate::args::{Cli, DUMP_EXAMPLES, EXAMPLES, EXIT_STATUS, Section};
 use crate::output::Output;
 
 /// The commands that have a page of their own: all.
-pub(crate) const PAGES: [&str; 5] = ["info", "maps", "dump", "completions", "man"];
+pub(crate) const PAGES: [&str; 6] = ["info", "maps", "dump", "progs", "completions", "man"];
 
 /// Prints the completion script for `shell`.
 pub(crate) fn completions(shell: Shell) -> Result<Outcome> {

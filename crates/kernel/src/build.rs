@@ -203,10 +203,12 @@ impl Machine {
         self.tables.ram
     }
 
-    /// Writes the symbol table: each letter is its own token.
+    /// Writes the symbol table, sorted by address: each letter is its own
+    /// token.
     fn place_symbols(&mut self, encoding: Encoding) {
         let part = |index: u64| Kva::new(KALLSYMS.get() + index * PART);
-        let symbols = std::mem::take(&mut self.symbols);
+        let mut symbols = std::mem::take(&mut self.symbols);
+        symbols.sort_by_key(|(_, at)| *at);
         let count = u32::try_from(symbols.len()).unwrap_or(0);
         let mut names = Vec::new();
         for (name, _) in &symbols {

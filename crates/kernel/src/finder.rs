@@ -279,6 +279,7 @@ impl<'f> Finder<'f> {
             btf_source,
             per_cpu,
             version,
+            loaded: std::cell::OnceCell::new(),
         })
     }
 }

@@ -27,8 +27,10 @@ mod candidate;
 mod error;
 mod finder;
 mod kallsyms;
+mod loaded;
 mod machine;
 mod percpu;
+mod symbol;
 mod symbols;
 mod vmcoreinfo;
 
@@ -40,5 +42,6 @@ pub use finder::Finder;
 pub use kallsyms::{Encoding, Kallsyms, KallsymsError};
 pub use machine::{Kernel, Physical};
 pub use percpu::PerCpu;
+pub use symbol::Symbol;
 pub use symbols::{GivenSymbols, SymbolFileError, Symbols};
 pub use vmcoreinfo::{Copy, Vmcoreinfo};

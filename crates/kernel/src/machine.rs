@@ -1,5 +1,6 @@
 //! A kernel that was found: everything that reading it needs.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 
 use btf_layout::Btf;
@@ -8,7 +9,8 @@ use pagewalk::AddressSpace;
 
 use crate::btf_section::BtfSource;
 use crate::candidate::Candidate;
-use crate::{Arch, Error, KallsymsError, PerCpu, Symbols, Vmcoreinfo};
+use crate::loaded::Loaded;
+use crate::{Arch, Error, KallsymsError, PerCpu, Symbol, Symbols, Vmcoreinfo};
 
 /// Physical memory that several layers share.
 pub type Physical = Rc<dyn PhysicalMemory>;
@@ -31,6 +33,8 @@ pub struct Kernel {
     pub(crate) btf_source: BtfSource,
     pub(crate) per_cpu: Option<PerCpu>,
     pub(crate) version: String,
+    /// Read when a place outside of the kernel's image is asked for.
+    pub(crate) loaded: OnceCell<Loaded>,
 }
 
 impl Kernel {
@@ -180,6 +184,29 @@ impl Kernel {
                 all: data.is_some(),
             }
         })
+    }
+
+    /// The function or variable that `at` lies in, as the kernel itself names
+    /// it in a trace: by the symbol table in its memory, by those of its
+    /// modules, and by the names of its BPF programs. The latter two are
+    /// lists that kernels without `CONFIG_KALLSYMS_ALL` do not name.
+    ///
+    /// What is read for it is kept: for a kernel that stands still.
+    #[must_use]
+    pub fn symbol_at(&self, at: Kva) -> Option<Symbol> {
+        let own = self.symbols.kallsyms().and_then(|own| own.symbol_at(at));
+        if let Some((name, offset)) = own {
+            return Some(Symbol {
+                name,
+                offset,
+                module: None,
+            });
+        }
+        let loaded = self.loaded.get_or_init(|| {
+            let lists = self.symbols.lookup(Loaded::SYMBOLS);
+            Loaded::load(self, &self.btf, lists, self.space.physical().size())
+        });
+        loaded.symbol_at(self, &self.btf, at)
     }
 }
 

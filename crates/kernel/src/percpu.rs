@@ -19,6 +19,15 @@ impl PerCpu {
     /// The symbols that tell them.
     pub(crate) const SYMBOLS: [&str; 3] = ["__per_cpu_offset", "__cpu_possible_mask", "nr_cpu_ids"];
 
+    /// The possible CPUs and the offset of each one's data, by whoever knows
+    /// them.
+    #[must_use]
+    pub fn new(offsets: impl IntoIterator<Item = (u32, u64)>) -> Self {
+        let mut offsets: Vec<_> = offsets.into_iter().collect();
+        offsets.sort_unstable();
+        Self { offsets }
+    }
+
     /// Reads `__cpu_possible_mask` and `__per_cpu_offset`; `None` if the
     /// kernel has no symbols for them.
     pub(crate) fn load(memory: &dyn Memory<Kva>, symbols: &Symbols) -> Result<Option<Self>, Error> {

@@ -128,6 +128,9 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
             let cause = Cause::NotCanonical;
             return self.gap(va, hole_end - va, cause);
         }
+        if let Some(found) = self.stretch(va) {
+            return found;
+        }
         let mut level = format.levels();
         let mut table = self.space.root();
         loop {
@@ -154,6 +157,50 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
                     };
                 }
             }
+        }
+    }
+
+    /// The stretch at `va` as far as the last table of PTEs tells it, without
+    /// a descent; `None` if that table is not the one for `va`.
+    ///
+    /// What a range costs is this loop: a table of PTEs has hundreds of
+    /// entries, all others together hardly count.
+    fn stretch(&self, va: u64) -> Option<Mapping> {
+        let format = self.space.format();
+        let page = format.span(1);
+        let table = self.tables.first()?.as_ref()?;
+        let shared = format.entries(1).checked_mul(page)?.wrapping_sub(1);
+        if table.prefix != va & !shared {
+            return None;
+        }
+        let first = usize::try_from(format.index(va, 1) * ENTRY_SIZE).ok()?;
+        let entries = table.entries.get(first..)?.chunks_exact(8);
+        let mut entries = entries.filter_map(<[u8]>::first_chunk);
+        let mut decode = || Some(format.decode(u64::from_le_bytes(*entries.next()?), 1));
+        let offset = va & (page - 1);
+        let mut left = page - offset;
+        match decode()? {
+            Entry::NotPresent => {
+                while decode() == Some(Entry::NotPresent) {
+                    left += page;
+                }
+                Some(self.gap(va, left, Cause::NotPresent { level: 1 }))
+            }
+            Entry::Leaf(start) => {
+                let mut end = start.get().checked_add(page)?;
+                while let Some(Entry::Leaf(next)) = decode()
+                    && next.get() == end
+                {
+                    left += page;
+                    end = end.checked_add(page)?;
+                }
+                Some(Mapping::Run {
+                    va: Kva::new(va),
+                    gpa: Gpa::new(start.get() | offset),
+                    len: self.clip(va, left),
+                })
+            }
+            Entry::Table(_) | Entry::Malformed => None,
         }
     }
 

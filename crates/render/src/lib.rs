@@ -49,6 +49,7 @@
 //! caller's part. It does not follow pointers yet.
 
 mod bpftool;
+mod context;
 mod error;
 pub mod fake;
 mod hex;
@@ -56,13 +57,17 @@ mod json;
 mod object;
 mod options;
 mod shape;
+mod special;
+mod state;
 mod text;
 mod walk;
 
 use std::cell::RefCell;
 use std::io::{BufWriter, Write};
 
-use bpfmaps::{BpfMapAccessor, KernelInfo, Maps};
+use bpfmaps::{BpfMapAccessor, KernelInfo, Maps, Progs};
+use context::Context;
+use json::{Document, Part};
 
 pub use error::Error;
 pub use options::{Format, Options, Outcome, ParseFormatError, Source, Style};
@@ -85,49 +90,71 @@ pub fn dump(
     options: &Options,
     out: &mut dyn Write,
 ) -> Result<Outcome, Error> {
-    let mut out = BufWriter::with_capacity(BUFFER, out);
-    let document = || json::Document {
-        kernel: accessor.kernel(),
-        accessor: Some(accessor),
-        maps,
-        options,
-        outcome: RefCell::default(),
-    };
-    let mut outcome = match options.format {
-        Format::Text => text::dump(accessor, maps, options, &mut out)?,
-        Format::Json => document().write(&mut out)?,
-        Format::Jsonl => document().write_lines(&mut out)?,
-        Format::Bpftool => bpftool::dump(accessor, maps, options, &mut out)?,
-    };
-    out.flush()?;
-    outcome.add_gaps(&maps.walk);
-    Ok(outcome)
+    write(accessor, maps, options, out, Part::Contents)
 }
 
-/// Writes a list of `maps` to `out`, without their contents.
+/// Writes a list of `maps` to `out`, and the programs that use them, without
+/// their contents.
 ///
 /// # Errors
 ///
 /// Only those of writing.
 pub fn maps(
-    kernel: &KernelInfo,
+    accessor: &dyn BpfMapAccessor,
     maps: &Maps,
     options: &Options,
     out: &mut dyn Write,
-) -> Result<(), Error> {
+) -> Result<Outcome, Error> {
+    write(accessor, maps, options, out, Part::List)
+}
+
+fn write(
+    accessor: &dyn BpfMapAccessor,
+    maps: &Maps,
+    options: &Options,
+    out: &mut dyn Write,
+    part: Part,
+) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let document = || json::Document {
-        kernel,
-        accessor: None,
+    let context = Context::new(accessor);
+    let document = || Document {
+        context: &context,
+        part,
         maps,
         options,
         outcome: RefCell::default(),
     };
+    let mut outcome = match (options.format, part) {
+        (Format::Text, Part::Contents) => text::dump(&context, maps, options, &mut out)?,
+        (Format::Text, Part::List) => text::maps(&context, maps, options, &mut out)?,
+        (Format::Json, _) => document().write(&mut out)?,
+        (Format::Jsonl, _) => document().write_lines(&mut out)?,
+        (Format::Bpftool, Part::Contents) => bpftool::dump(&context, maps, options, &mut out)?,
+        (Format::Bpftool, Part::List) => bpftool::show(maps, &mut out)?,
+    };
+    out.flush()?;
+    outcome.add_gaps(&maps.walk);
+    context.finish(&mut outcome);
+    Ok(outcome)
+}
+
+/// Writes a list of `progs` to `out`. bpftool's format, of which too much is
+/// not known, is our JSON.
+///
+/// # Errors
+///
+/// Only those of writing.
+pub fn progs(
+    kernel: &KernelInfo,
+    progs: &Progs,
+    options: &Options,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
+    let mut out = BufWriter::with_capacity(BUFFER, out);
     match options.format {
-        Format::Text => text::maps(kernel, maps, options, &mut out)?,
-        Format::Json => document().write(&mut out).map(drop)?,
-        Format::Jsonl => document().write_lines(&mut out).map(drop)?,
-        Format::Bpftool => bpftool::show(maps, &mut out)?,
+        Format::Text => text::progs(kernel, progs, options, &mut out)?,
+        Format::Json | Format::Bpftool => json::progs(kernel, progs, options, &mut out)?,
+        Format::Jsonl => json::prog_lines(kernel, progs, options, &mut out)?,
     }
     Ok(out.flush()?)
 }

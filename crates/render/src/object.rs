@@ -1,12 +1,13 @@
 //! Objects in the bytes of a value: where each is, and what its bits say.
 
-use bpfmaps::Bytes;
+use bpfmaps::{Bytes, ProgInfo};
 use btf_layout::BitRange;
 
 use crate::shape::{Array, EnumTable, Flavour, Form, Int, Member, Node, Shape, Text};
+use crate::special::{Place, SpecialField};
 
 /// An object of a known type at an offset of a value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Object<'a> {
     pub(crate) node: &'a Node,
     /// The bytes of the whole value that could be read.
@@ -17,6 +18,8 @@ pub(crate) struct Object<'a> {
     end: u64,
     /// The bits that the object consists of, from the value's start.
     bits: Option<BitRange>,
+    /// Where the value has special fields, if it has any.
+    place: Option<&'a Place<'a>>,
 }
 
 /// What an object that is no aggregate says.
@@ -33,6 +36,8 @@ pub(crate) enum Scalar<'a> {
     /// A float of 32 bits or fewer, whose shortest spelling is its own.
     Single(f32),
     Pointer(u64),
+    /// A program's id, and what is known of it; 0 for none.
+    Program(u64, Option<&'a ProgInfo>),
     Enum(&'a EnumTable, u64),
     /// Bytes that say nothing, and why.
     Opaque(&'a [u8], &'a str),
@@ -46,7 +51,27 @@ impl<'a> Object<'a> {
             at: 0,
             end: bytes.len,
             bits: None,
+            place: None,
         }
+    }
+
+    /// The same object of a value that has special fields.
+    pub(crate) fn within(self, place: &'a Place<'a>) -> Self {
+        Self {
+            place: Some(place),
+            ..self
+        }
+    }
+
+    /// The special field that it is, if it is one.
+    pub(crate) fn special(&self) -> Option<SpecialField<'a>> {
+        self.place?.field(self.node, self.at, self.present)
+    }
+
+    /// Whether there are special fields in it, or it is one.
+    fn has_special(&self) -> bool {
+        self.place
+            .is_some_and(|place| place.has_any(self.at, self.size()))
     }
 
     pub(crate) fn member(&self, member: &'a Member) -> Self {
@@ -64,6 +89,7 @@ impl<'a> Object<'a> {
                 offset: self.at.saturating_mul(8).saturating_add(bits.offset),
                 len: bits.len,
             }),
+            place: self.place,
         }
     }
 
@@ -98,6 +124,7 @@ impl<'a> Object<'a> {
             at,
             end: at.saturating_add(size),
             bits: None,
+            place: self.place,
         }
     }
 
@@ -132,9 +159,11 @@ impl<'a> Object<'a> {
         rest.get(..size).unwrap_or(rest)
     }
 
-    /// Whether it could be read and is zero throughout.
+    /// Whether it could be read and is zero throughout. What a special field
+    /// holds is more than its bytes say.
     pub(crate) fn is_zero(&self) -> bool {
         match self.bits {
+            _ if self.has_special() => false,
             Some(_) => self.raw().is_some_and(|(raw, _)| raw == 0),
             None => self
                 .whole()
@@ -178,6 +207,11 @@ impl<'a> Object<'a> {
                 Scalar::Enum(table, table.extend(low_half(raw), bits))
             }
             Form::Pointer => Scalar::Pointer(low_half(self.raw()?.0)),
+            Form::Program(progs) => {
+                let id = low_half(self.raw()?.0);
+                let prog = u32::try_from(id).ok().and_then(|id| progs.find(id));
+                Scalar::Program(id, prog)
+            }
             Form::Float => match *self.whole()? {
                 [a, b] => Scalar::Single(half(u16::from_le_bytes([a, b]))),
                 [a, b, c, d] => Scalar::Single(f32::from_le_bytes([a, b, c, d])),

@@ -1,5 +1,6 @@
 //! What a caller chooses, and what it learns at the end.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use crate::walk::{Described, Visited};
@@ -95,6 +96,8 @@ pub struct Options {
     pub width: usize,
     /// Where the maps come from.
     pub source: Source,
+    /// The maps that are there as inner maps of another, and which that is.
+    pub inner_of: BTreeMap<u32, u32>,
 }
 
 impl Options {
@@ -107,6 +110,7 @@ impl Options {
             style: Style::Plain,
             width: 100,
             source,
+            inner_of: BTreeMap::new(),
         }
     }
 }
@@ -121,15 +125,23 @@ pub struct Outcome {
     pub gaps: u64,
     /// The maps of which the limit left entries out.
     pub limited: Vec<u32>,
-    /// The maps that could not be read, or whose types could not, and why.
+    /// The maps that could not be read, or whose types or state could not, and
+    /// why.
     pub errors: Vec<(u32, bpfmaps::Error)>,
+    /// Why the programs that use the maps could not be listed.
+    pub progs_error: Option<bpfmaps::Error>,
+    /// The maps for whose contents the format has no place.
+    pub unplaced: Vec<u32>,
 }
 
 impl Outcome {
     /// Whether everything that was asked for is there: a limit is not a lack.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.gaps == 0 && self.errors.is_empty()
+        self.gaps == 0
+            && self.errors.is_empty()
+            && self.progs_error.is_none()
+            && self.unplaced.is_empty()
     }
 
     pub(crate) fn add_gaps(&mut self, walk: &bpfmaps::Walk) {
@@ -143,10 +155,10 @@ impl Outcome {
         if visited.limited {
             self.limited.push(id);
         }
+        self.gaps = self.gaps.saturating_add(visited.gaps());
         self.errors.extend(map.btf_error.map(|error| (id, error)));
-        match visited.result {
-            Ok(walk) => self.add_gaps(&walk),
-            Err(error) => self.errors.push((id, error)),
-        }
+        self.errors.extend(map.state.err().map(|error| (id, error)));
+        self.errors
+            .extend(visited.result.err().map(|error| (id, error)));
     }
 }

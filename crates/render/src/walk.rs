@@ -4,38 +4,49 @@
 use std::error::Error as _;
 use std::fmt::{self, Write};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, Entry, Error, MapInfo, Walk};
-use btf_layout::TypeId;
+use bpfmaps::{BpfMapAccessor, Entry, Error, MapInfo, MapState, MapType, Walk};
+use btf_layout::{Kind, TypeId};
 
+use crate::context::Context;
 use crate::shape::Shape;
+use crate::special::{Place, Specials};
 
-/// A map, and the types of its keys and values where BTF tells.
+/// A map, the types of its keys and values where BTF tells, and the state of
+/// the whole.
 pub(crate) struct Described<'a> {
     pub(crate) info: &'a MapInfo,
     pub(crate) key: Option<Shape>,
     pub(crate) value: Option<Shape>,
     /// Why there are no types, though the map has BTF.
     pub(crate) btf_error: Option<Error>,
+    pub(crate) state: Result<Option<MapState>, Error>,
+    /// The special fields of its values.
+    pub(crate) specials: Option<Specials<'a>>,
 }
 
 impl<'a> Described<'a> {
-    pub(crate) fn new(accessor: &dyn BpfMapAccessor, info: &'a MapInfo) -> Self {
+    pub(crate) fn new(context: &Context<'a>, info: &'a MapInfo) -> Self {
         let mut described = Self {
             info,
             key: None,
             value: None,
             btf_error: None,
+            state: context.accessor.state(info),
+            specials: None,
         };
-        described.btf_error = described.find_types(accessor).err();
+        described.btf_error = described.find_types(context).err();
         described
     }
 
-    fn find_types(&mut self, accessor: &dyn BpfMapAccessor) -> Result<(), Error> {
-        let info = self.info;
+    fn find_types(&mut self, context: &Context<'a>) -> Result<(), Error> {
+        let (info, accessor) = (self.info, context.accessor);
         if info.btf_vmlinux_value_type_id != 0 {
             let btf = accessor.vmlinux_btf()?;
-            self.value = Some(Shape::new(&btf, TypeId(info.btf_vmlinux_value_type_id)));
+            let progs = context.progs().map(Rc::clone).unwrap_or_default();
+            let id = TypeId(info.btf_vmlinux_value_type_id);
+            self.value = Some(Shape::of_struct_ops(&btf, id, progs));
         }
         if (info.btf_key_type_id != 0 || info.btf_value_type_id != 0)
             && let Some(btf) = accessor.btf(info)?
@@ -44,7 +55,24 @@ impl<'a> Described<'a> {
             self.key = shape(info.btf_key_type_id);
             self.value = self.value.take().or_else(|| shape(info.btf_value_type_id));
         }
+        // The kernel lets such maps have no BTF of their own.
+        if info.map_type == MapType::INSN_ARRAY && self.value.is_none() {
+            let btf = accessor.vmlinux_btf()?;
+            let id = btf.find(Kind::Struct, "bpf_insn_array_value");
+            self.value = id.map(|id| Shape::new(&btf, id));
+        }
+        self.specials = Specials::of(accessor, info)?;
         Ok(())
+    }
+
+    /// Where the values have special fields, if they have any.
+    pub(crate) fn place(&self) -> Option<Place<'_>> {
+        self.specials.as_ref().map(Specials::place)
+    }
+
+    /// Whether the map itself says of which type its values are.
+    pub(crate) fn states_value_type(&self) -> bool {
+        self.info.btf_value_type_id != 0 || self.info.btf_vmlinux_value_type_id != 0
     }
 }
 
@@ -55,11 +83,21 @@ pub(crate) struct Visited {
     /// Whether the limit ended the walk.
     pub(crate) limited: bool,
     pub(crate) result: Result<Walk, Error>,
+    /// What was missing behind special fields.
+    special_gaps: u64,
 }
 
 impl Visited {
     pub(crate) fn is_complete(&self) -> bool {
-        self.result.as_ref().is_ok_and(Walk::is_complete)
+        self.special_gaps == 0 && self.result.as_ref().is_ok_and(Walk::is_complete)
+    }
+
+    /// How many things could not be read, if the map could be.
+    pub(crate) fn gaps(&self) -> u64 {
+        let walk = self.result.as_ref().map_or(0, |walk| {
+            (walk.gaps.len() as u64).saturating_add(walk.unlisted_gaps)
+        });
+        walk.saturating_add(self.special_gaps)
     }
 }
 
@@ -67,14 +105,14 @@ impl Visited {
 /// ends the walk at once.
 pub(crate) fn visit<E>(
     accessor: &dyn BpfMapAccessor,
-    info: &MapInfo,
+    map: &Described<'_>,
     limit: Option<u64>,
     mut render: impl FnMut(Entry<'_>) -> Result<(), E>,
 ) -> Result<Visited, E> {
     let mut count = 0;
     let mut limited = false;
     let mut failed = None;
-    let result = accessor.entries(info, &mut |entry| {
+    let result = accessor.entries(map.info, &mut |entry| {
         if failed.is_some() || limited {
             return ControlFlow::Break(());
         }
@@ -100,6 +138,7 @@ pub(crate) fn visit<E>(
             count,
             limited,
             result,
+            special_gaps: map.specials.as_ref().map_or(0, Specials::gaps),
         }),
     }
 }

@@ -118,7 +118,8 @@ fn lists_of_maps() {
         let mut options = Options::new(Source::new("raw"));
         options.format = format;
         let mut out = Vec::new();
-        render::maps(kernel.kernel(), &maps, &options, &mut out).unwrap();
+        let outcome = render::maps(&kernel, &maps, &options, &mut out).unwrap();
+        assert_eq!(outcome.gaps, 1);
         all += &String::from_utf8(out).unwrap();
         all += "\n";
     }

@@ -1,34 +1,14 @@
 #![cfg(test)]
 //! What is written is what the schema says.
 
+#[path = "common/schema.rs"]
+mod schema;
 mod zoo;
 
 use bpfmaps::{BpfMapAccessor, GapAt, Reason};
-use jsonschema::Validator;
 use render::{Format, Options, Source};
+use schema::{check, schema};
 use serde_json::{Value, json};
-
-const SCHEMA: &str = include_str!("../schema/bpfreeze-1.schema.json");
-
-/// The schema itself, or one of its definitions.
-fn schema(definition: Option<&str>) -> Validator {
-    let mut schema: Value = serde_json::from_str(SCHEMA).unwrap();
-    jsonschema::meta::validate(&schema).unwrap();
-    if let Some(name) = definition {
-        let definitions = schema["$defs"].take();
-        schema = json!({"$defs": definitions, "$ref": format!("#/$defs/{name}")});
-    }
-    jsonschema::validator_for(&schema).unwrap()
-}
-
-fn check(schema: &Validator, text: &str) {
-    let value: Value = serde_json::from_str(text).unwrap();
-    let errors: Vec<String> = schema
-        .iter_errors(&value)
-        .map(|error| format!("{} at {}", error, error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{errors:#?} in {text}");
-}
 
 #[test]
 fn documents_and_lines_are_valid() {
@@ -51,7 +31,8 @@ fn lists_of_maps_are_valid() {
         let mut options = Options::new(Source::new("live"));
         options.format = format;
         let mut out = Vec::new();
-        render::maps(kernel.kernel(), &maps, &options, &mut out).unwrap();
+        let outcome = render::maps(&kernel, &maps, &options, &mut out).unwrap();
+        assert_eq!(outcome.gaps, 1);
         String::from_utf8(out).unwrap()
     };
     check(&schema(None), &list(Format::Json));

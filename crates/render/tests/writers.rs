@@ -7,8 +7,10 @@ use std::io::{self, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::{
-    BpfMapAccessor, Bytes, Entry, Error, KernelInfo, MapInfo, MapType, Maps, Visitor, Walk,
+    BpfMapAccessor, Bytes, Entry, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs,
+    Symbol, Visitor, Walk,
 };
 use btf_layout::Btf;
 use btf_layout::build::Builder;
@@ -66,6 +68,22 @@ impl BpfMapAccessor for Endless {
                 return Ok(walk);
             }
         }
+    }
+
+    fn state(&self, _map: &MapInfo) -> Result<Option<MapState>, Error> {
+        Ok(None)
+    }
+
+    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        Ok(None)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        Ok(Progs::default())
+    }
+
+    fn symbol(&self, _at: Kva) -> Option<Symbol> {
+        None
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
@@ -181,7 +199,8 @@ fn names_do_not_command_the_terminal() {
         let (mut list, mut out) = (Vec::new(), Vec::new());
         let outcome = render::dump(&kernel, &maps, &options(format, None), &mut out).unwrap();
         assert!(outcome.is_complete());
-        render::maps(kernel.kernel(), &maps, &options(format, None), &mut list).unwrap();
+        let outcome = render::maps(&kernel, &maps, &options(format, None), &mut list).unwrap();
+        assert!(outcome.is_complete());
         for bytes in [out, list] {
             assert!(!bytes.contains(&0x1b), "{format:?}");
             let text = String::from_utf8(bytes).unwrap();

@@ -12,6 +12,7 @@ mod bad_images;
 mod bpftool;
 mod checks;
 mod contents;
+mod corrupt;
 mod damage;
 mod documents;
 mod guest;

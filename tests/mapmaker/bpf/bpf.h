@@ -8,11 +8,23 @@
 
 #define SECTION(name) __attribute__((section(name), used))
 
+/* Map types that are younger than the headers of some systems. */
+#define MAP_TYPE_CGRP_STORAGE 32
+
 /* libbpf reads numbers from array lengths and types from pointers. */
 #define MAP(name, kind, key_type, value_type, max)                                                 \
     struct {                                                                                       \
         int (*type)[BPF_MAP_TYPE_##kind];                                                          \
         int (*max_entries)[max];                                                                   \
+        typeof(key_type) *key;                                                                     \
+        typeof(value_type) *value;                                                                 \
+    } name SECTION(".maps")
+
+/* A map without a number of entries: local storage. The type is a number. */
+#define STORAGE(name, kind, more_flags, key_type, value_type)                                      \
+    struct {                                                                                       \
+        int (*type)[kind];                                                                         \
+        int (*map_flags)[more_flags];                                                              \
         typeof(key_type) *key;                                                                     \
         typeof(value_type) *value;                                                                 \
     } name SECTION(".maps")

@@ -72,6 +72,9 @@ pub(crate) fn fill(map: &MapHandle, fill: Fill, rng: Rng) -> Result<(Knowledge, 
         Fill::Slots { step } => (Knowledge::Sparse, slots(map, step, &mut source)?),
         Fill::Keys { keep, churn } => (Knowledge::Exact, keys(map, keep, churn, &mut source)?),
         Fill::Overflow { inserted } => (Knowledge::Evicted, overflow(map, inserted, &mut source)?),
+        Fill::Prefixes { keep, churn } => {
+            (Knowledge::Exact, prefixes(map, keep, churn, &mut source)?)
+        }
     };
     let entries = model
         .into_iter()
@@ -173,4 +176,73 @@ fn overflow(map: &MapHandle, inserted: u32, source: &mut Source) -> Result<Model
         model.insert(key, content);
     }
     Ok(model)
+}
+
+/// A prefix as the kernel compares it: its length, and the bits that count.
+type Prefix = (u32, Vec<u8>);
+
+/// A trie's key: the length and the data, of which only so many bits count.
+fn prefix_of(key: &[u8]) -> Prefix {
+    let (len, data) = key.split_at(4);
+    let len = u32::from_le_bytes(len.try_into().unwrap_or_default());
+    let masked = data.iter().zip(0_u32..).map(|(&byte, at)| {
+        let bits = len.saturating_sub(at * 8).min(8);
+        byte & !0xff_u8.checked_shr(bits).unwrap_or(0)
+    });
+    (len, masked.collect())
+}
+
+fn prefixes(map: &MapHandle, keep: u32, churn: u32, source: &mut Source) -> Result<Model> {
+    let data = source.key_size.saturating_sub(4);
+    let bits = u64::try_from(data)? * 8;
+    let mut held: BTreeMap<Prefix, (Vec<u8>, Content)> = BTreeMap::new();
+    let mut order: Vec<Prefix> = Vec::new();
+    let total = usize::try_from(keep + churn)?;
+    while held.len() < total {
+        // First the prefix of everything, then the longest, then others; data from a small
+        // choice, so that prefixes have much in common.
+        let len = match held.len() {
+            0 => 0,
+            1 => bits,
+            _ => source.rng.below(bits + 1),
+        };
+        let mut key = u32::try_from(len)?.to_le_bytes().to_vec();
+        for _ in 0..data {
+            let choice = source.rng.bytes(2);
+            let byte = match choice.as_slice() {
+                [0..200, byte] if data > 1 => [0x0a, 0x0b, 0xc0, 0xff].get(usize::from(byte % 4)),
+                [_, byte] => Some(byte),
+                _ => None,
+            };
+            key.push(byte.copied().unwrap_or(0));
+        }
+        let prefix = prefix_of(&key);
+        let room = u32::try_from(held.len())? < map.max_entries();
+        if !room && !held.contains_key(&prefix) {
+            break;
+        }
+        let content = source.content();
+        // The same prefix again replaces key and value, the bits beyond the prefix too; a full
+        // trie takes it no more.
+        if held.contains_key(&prefix) && churn == 0 {
+            continue;
+        }
+        put(map, &key, &content)?;
+        if held.insert(prefix.clone(), (key, content)).is_none() {
+            order.push(prefix);
+        }
+    }
+    // From the start on, so that nodes with two children go too and become mere joints.
+    for prefix in order.into_iter().skip(2).take(usize::try_from(churn)?) {
+        if let Some((key, _)) = held.remove(&prefix) {
+            map.delete(&key).context("deletion of a prefix")?;
+        }
+    }
+    if keep == 0 {
+        for (key, _) in held.values() {
+            map.delete(key).context("deletion of a prefix")?;
+        }
+        held.clear();
+    }
+    Ok(held.into_values().collect())
 }

@@ -4,14 +4,30 @@
 //! `bench`, OBJECTS the folder of the BPF objects, TRUTH the file to write: it appears, whole,
 //! when every map stands still, and the program then sleeps for as long as it is let.
 
+mod code;
 mod datum;
+mod devices;
 mod fill;
 mod kinds;
 mod make;
+mod names;
 mod objects;
+mod ops;
 mod plan;
+mod probe;
+mod programs;
+mod queues;
+mod rings;
 mod rng;
+mod slots;
+mod sockets;
+mod special;
+mod stacks;
+mod storage;
+mod sys;
+mod traffic;
 mod truth;
+mod uffd;
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -34,7 +50,7 @@ fn main() -> Result<()> {
         bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH");
     };
     let seed = seed.to_str().context("the seed is a number")?.parse()?;
-    let mut maker = Maker::new(seed, PathBuf::from(objects));
+    let mut maker = Maker::new(seed, PathBuf::from(objects))?;
     match plan.to_str() {
         Some("full") => maker.full()?,
         Some("bench") => maker.bench()?,

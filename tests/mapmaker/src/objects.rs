@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, ProgramInput};
+use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use crate::datum::{Datum, num, record};
 use crate::fill::{Content, put};
 use crate::kinds::Typed;
+use crate::programs::Programs;
 use crate::rng::Rng;
-use crate::truth::{EntryTruth, Hex, Knowledge};
+use crate::truth::{EntryTruth, Hex, Knowledge, Told};
 
 /// How often the program of `sections.bpf.c` runs.
 const BUMPS: u32 = 700;
@@ -26,25 +27,32 @@ const RECORDS: u32 = 200;
 pub(crate) struct Filled {
     pub(crate) map: MapHandle,
     pub(crate) frozen: bool,
-    pub(crate) knowledge: Knowledge,
-    pub(crate) entries: Vec<EntryTruth>,
+    pub(crate) told: Told,
+}
+
+/// Opens an object.
+///
+/// # Errors
+/// Fails if libbpf does not like it.
+pub(crate) fn open(folder: &Path, name: &str) -> Result<OpenObject> {
+    let path = folder.join(format!("{name}.bpf.o"));
+    ObjectBuilder::default()
+        .open_file(&path)
+        .with_context(|| format!("opening {}", path.display()))
 }
 
 /// Loads an object.
 ///
 /// # Errors
 /// Fails if libbpf or the kernel does not like it.
-pub(crate) fn load(folder: &Path, name: &str) -> Result<Object> {
-    let path = folder.join(format!("{name}.bpf.o"));
-    let open = ObjectBuilder::default()
-        .open_file(&path)
-        .with_context(|| format!("opening {}", path.display()))?;
+pub(crate) fn load(open: OpenObject) -> Result<Object> {
+    let name = open.name().unwrap_or_default().to_owned();
     open.load()
-        .with_context(|| format!("loading {}", path.display()))
+        .with_context(|| format!("loading {}", name.display()))
 }
 
 /// A map of an object, by the name it has in C.
-fn find(object: &Object, name: &str) -> Result<MapHandle> {
+pub(crate) fn find(object: &Object, name: &str) -> Result<MapHandle> {
     let map = object.maps().find(|map| map.name() == name);
     let map = map.with_context(|| format!("the object has no map {name}"))?;
     MapHandle::try_from(&map).with_context(|| format!("map {name}"))
@@ -91,11 +99,13 @@ pub(crate) fn fill(object: &Object, row: &Typed, seed: u64) -> Result<Filled> {
     Ok(Filled {
         map,
         frozen: false,
-        knowledge: match is_array {
-            true => Knowledge::Sparse,
-            false => Knowledge::Exact,
-        },
-        entries: entries.into_values().collect(),
+        told: Told::entries(
+            match is_array {
+                true => Knowledge::Sparse,
+                false => Knowledge::Exact,
+            },
+            entries.into_values().collect(),
+        ),
     })
 }
 
@@ -123,24 +133,6 @@ fn content(entry: &EntryTruth) -> Content {
     }
 }
 
-/// Runs an object's program once for each step, each time on the CPU that `cpu` names.
-fn run(object: &Object, name: &str, steps: u32, cpu: impl Fn(u32) -> usize) -> Result<()> {
-    let program = object.progs_mut().find(|program| program.name() == name);
-    let program = program.with_context(|| format!("the object has no program {name}"))?;
-    for step in 0..steps {
-        pin(cpu(step))?;
-        let mut request = step.to_le_bytes();
-        let input = ProgramInput {
-            context_in: Some(&mut request),
-            ..ProgramInput::default()
-        };
-        program
-            .test_run(input)
-            .with_context(|| format!("running {name}"))?;
-    }
-    pin(0)
-}
-
 /// Stays on one CPU from now on.
 ///
 /// # Errors
@@ -155,8 +147,8 @@ pub(crate) fn pin(cpu: usize) -> Result<()> {
 ///
 /// # Errors
 /// Fails if a program cannot be run.
-pub(crate) fn sections(object: &Object) -> Result<Vec<Filled>> {
-    run(object, "bump", BUMPS, |_| 0)?;
+pub(crate) fn sections(object: &Object, programs: &mut Programs) -> Result<Vec<Filled>> {
+    programs.run_steps(object, "bump", BUMPS, |_| 0)?;
     let mut history = vec![0_u64; 512];
     let mut table: Vec<Value> = vec![json!({"id": 0, "weight": 0, "tag": ""}); 40];
     let mut counted = 100_u64;
@@ -211,12 +203,14 @@ pub(crate) fn sections(object: &Object) -> Result<Vec<Filled>> {
             Ok(Filled {
                 map: section_map(object, section)?,
                 frozen: section.starts_with(".rodata"),
-                knowledge: Knowledge::Exact,
-                entries: vec![EntryTruth {
-                    key: Hex(vec![0; 4]),
-                    value_typed: Some(value),
-                    ..EntryTruth::default()
-                }],
+                told: Told::entries(
+                    Knowledge::Exact,
+                    vec![EntryTruth {
+                        key: Hex(vec![0; 4]),
+                        value_typed: Some(value),
+                        ..EntryTruth::default()
+                    }],
+                ),
             })
         })
         .collect()
@@ -236,10 +230,10 @@ fn section_map(object: &Object, section: &str) -> Result<MapHandle> {
 ///
 /// # Errors
 /// Fails if a program cannot be run.
-pub(crate) fn written(object: &Object) -> Result<Vec<Filled>> {
+pub(crate) fn written(object: &Object, programs: &mut Programs) -> Result<Vec<Filled>> {
     // A possible CPU need not be there; two always are.
     let cpu_of = |step: u32| step % 2;
-    run(
+    programs.run_steps(
         object,
         "record",
         RECORDS,
@@ -300,8 +294,7 @@ pub(crate) fn written(object: &Object) -> Result<Vec<Filled>> {
             Ok(Filled {
                 map: find(object, name)?,
                 frozen: false,
-                knowledge,
-                entries,
+                told: Told::entries(knowledge, entries),
             })
         })
         .collect()

@@ -3,17 +3,22 @@
 //! A further map is a further row. A further map type that takes keys and values is a row with
 //! that type; one that works otherwise gets its own [`Fill`].
 
-use libbpf_rs::MapType;
 use libbpf_sys::{
     BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_COMMON_LRU, BPF_F_NO_PREALLOC, BPF_F_NUMA_NODE,
     BPF_F_RDONLY_PROG, BPF_F_WRONLY, BPF_F_WRONLY_PROG, BPF_F_ZERO_SEED,
+    BPF_MAP_TYPE_ARRAY as ARRAY, BPF_MAP_TYPE_HASH as HASH, BPF_MAP_TYPE_LPM_TRIE as LPM,
+    BPF_MAP_TYPE_LRU_HASH as LRU, BPF_MAP_TYPE_LRU_PERCPU_HASH as LRU_PERCPU,
+    BPF_MAP_TYPE_PERCPU_ARRAY as PERCPU_ARRAY, BPF_MAP_TYPE_PERCPU_HASH as PERCPU_HASH,
 };
+
+/// The resizable hash, which is younger than libbpf's list.
+const RHASH: u32 = 35;
 
 /// A row of the plan.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
-    pub(crate) kind: MapType,
+    pub(crate) kind: u32,
     pub(crate) key_size: u32,
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
@@ -35,19 +40,15 @@ pub(crate) enum Fill {
     Keys { keep: u32, churn: u32 },
     /// More distinct keys are inserted than an LRU map has room for.
     Overflow { inserted: u32 },
+    /// A trie ends with `keep` prefixes, some of which were overwritten, after `churn` others
+    /// have come and gone.
+    Prefixes { keep: u32, churn: u32 },
 }
-
-const HASH: MapType = MapType::Hash;
-const ARRAY: MapType = MapType::Array;
-const PERCPU_HASH: MapType = MapType::PercpuHash;
-const PERCPU_ARRAY: MapType = MapType::PercpuArray;
-const LRU: MapType = MapType::LruHash;
-const LRU_PERCPU: MapType = MapType::LruPercpuHash;
 
 /// A row with neither flags nor a freeze.
 const fn row(
     name: &'static str,
-    kind: MapType,
+    kind: u32,
     (key_size, value_size, max_entries): (u32, u32, u32),
     fill: Fill,
 ) -> Spec {
@@ -87,6 +88,52 @@ const fn slots(step: u32) -> Fill {
 const fn overflow(inserted: u32) -> Fill {
     Fill::Overflow { inserted }
 }
+
+const fn prefixes(keep: u32, churn: u32) -> Fill {
+    Fill::Prefixes { keep, churn }
+}
+
+/// A trie, whose nodes are always allocated one by one.
+const fn trie(name: &'static str, sizes: (u32, u32, u32), fill: Fill) -> Spec {
+    row(name, LPM, sizes, fill).flags(BPF_F_NO_PREALLOC)
+}
+
+/// A resizable hash, whose elements are too.
+const fn rhash(name: &'static str, sizes: (u32, u32, u32), fill: Fill) -> Spec {
+    row(name, RHASH, sizes, fill).flags(BPF_F_NO_PREALLOC)
+}
+
+/// Tries: a key is a `u32` with the prefix's length, then the data.
+#[rustfmt::skip]
+pub(crate) const TRIES: &[Spec] = &[
+    trie("lpm_v4", (8, 8, 300), prefixes(90, 40)),
+    trie("lpm_v6", (20, 16, 600), prefixes(250, 60)),
+    trie("lpm_odd", (7, 13, 200), prefixes(80, 30)),
+    trie("lpm_byte", (5, 1, 600), prefixes(300, 100)),
+    trie("lpm_long", (260, 4, 60), prefixes(40, 10)),
+    trie("lpm_pages", (8, 1200, 60), prefixes(30, 10)),
+    trie("lpm_full", (8, 4, 50), prefixes(50, 0)),
+    trie("lpm_one", (8, 8, 1), prefixes(1, 0)),
+    trie("lpm_empty", (8, 8, 20), Fill::Nothing),
+    trie("lpm_emptied", (8, 8, 60), prefixes(0, 40)),
+    trie("lpm_frozen", (8, 8, 60), prefixes(20, 5)).frozen(),
+];
+
+/// Resizable hashes.
+#[rustfmt::skip]
+pub(crate) const RHASHES: &[Spec] = &[
+    rhash("rh", (4, 8, 64), keys(20, 10)),
+    rhash("rh_odd", (5, 13, 500), keys(300, 100)),
+    rhash("rh_word_key", (8, 16, 500), keys(200, 50)),
+    rhash("rh_large", (16, 24, 131_072), keys(9000, 2000)),
+    rhash("rh_pages", (4, 1200, 300), keys(200, 50)),
+    rhash("rh_long_key", (300, 4, 50), keys(40, 10)),
+    rhash("rh_full", (8, 16, 100), keys(100, 0)),
+    rhash("rh_one", (1, 1, 1), keys(1, 0)),
+    rhash("rh_empty", (4, 8, 64), Fill::Nothing),
+    rhash("rh_emptied", (4, 8, 3000), keys(0, 700)),
+    rhash("rh_frozen", (4, 4, 10), keys(7, 2)).frozen(),
+];
 
 /// The maps of the test guests.
 #[rustfmt::skip]

@@ -1,7 +1,9 @@
 //! What was put into the maps, as the JSON document that the host's tests read.
 
 use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::datum::Datum;
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -12,6 +14,17 @@ pub(crate) struct Truth {
     pub(crate) possible_cpus: usize,
     /// Every map that was made, in the order of making.
     pub(crate) maps: Vec<MapTruth>,
+    /// Every program that was loaded.
+    pub(crate) programs: Vec<Value>,
+    /// What this kernel lacks, so that it was not made.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// Something that was not made.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Skipped {
+    pub(crate) what: String,
+    pub(crate) reason: String,
 }
 
 /// One map.
@@ -31,9 +44,111 @@ pub(crate) struct MapTruth {
     pub(crate) frozen: bool,
     /// Whether types were given for key and value.
     pub(crate) btf: bool,
-    /// How far `entries` goes.
+    #[serde(flatten)]
+    pub(crate) told: Told,
+}
+
+/// What is known of a map's contents: either entries, or patterns of what bpfreeze says.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Told {
+    /// How far `entries` or `expect` goes.
     pub(crate) knowledge: Knowledge,
     pub(crate) entries: Vec<EntryTruth>,
+    /// One pattern for each entry of the dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expect: Option<Vec<Value>>,
+    /// What the frozen dump says beyond `expect`, in the same order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expect_frozen: Option<Vec<Value>>,
+    /// Whether the entries come in the order of the patterns.
+    pub(crate) ordered: bool,
+    /// A pattern of the map's state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<Value>,
+    /// What the frozen dump says of the state beyond that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) state_frozen: Option<Value>,
+    /// Why bpf(2) has no way to read the entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<&'static str>,
+}
+
+impl Told {
+    /// Keys and values.
+    pub(crate) fn entries(knowledge: Knowledge, entries: Vec<EntryTruth>) -> Self {
+        Self {
+            knowledge,
+            entries,
+            expect: None,
+            expect_frozen: None,
+            ordered: false,
+            state: None,
+            state_frozen: None,
+            live: None,
+        }
+    }
+
+    /// Exactly these entries, in this order.
+    pub(crate) fn ordered(expect: Vec<Value>) -> Self {
+        Self {
+            ordered: true,
+            ..Self::unordered(expect)
+        }
+    }
+
+    /// Exactly these entries, in any order.
+    pub(crate) fn unordered(expect: Vec<Value>) -> Self {
+        Self {
+            expect: Some(expect),
+            ..Self::entries(Knowledge::Exact, Vec::new())
+        }
+    }
+
+    /// A map of which nothing is said.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            knowledge: Knowledge::AtLeast,
+            ..Self::unordered(Vec::new())
+        }
+    }
+
+    /// There may be further entries.
+    pub(crate) fn at_least(self) -> Self {
+        Self {
+            knowledge: Knowledge::AtLeast,
+            ..self
+        }
+    }
+
+    pub(crate) fn state(self, state: Value) -> Self {
+        Self {
+            state: Some(state),
+            ..self
+        }
+    }
+
+    pub(crate) fn state_frozen(self, state: Value) -> Self {
+        Self {
+            state_frozen: Some(state),
+            ..self
+        }
+    }
+
+    /// What the frozen dump says beyond the patterns.
+    pub(crate) fn frozen(self, more: Vec<Value>) -> Self {
+        Self {
+            expect_frozen: Some(more),
+            ..self
+        }
+    }
+
+    /// The entries cannot be read through bpf(2).
+    pub(crate) fn not_live(self, reason: &'static str) -> Self {
+        Self {
+            live: Some(reason),
+            ..self
+        }
+    }
 }
 
 /// What the list of entries says.
@@ -46,6 +161,8 @@ pub(crate) enum Knowledge {
     Evicted,
     /// The map holds these entries; array slots that are not named hold zeroes.
     Sparse,
+    /// The map holds these entries, and possibly others.
+    AtLeast,
 }
 
 /// One entry.
@@ -76,12 +193,31 @@ pub(crate) struct Hex(pub(crate) Vec<u8>);
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
-        let text: String = self
-            .0
-            .iter()
-            .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-            .collect();
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&hex(&self.0))
     }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('?');
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+/// The pattern of a key or a value whose types are known.
+pub(crate) fn typed(datum: &Datum) -> Value {
+    let mut pattern = bytes(&datum.bytes);
+    if let Some(pattern) = pattern.as_object_mut()
+        && !datum.json.is_null()
+    {
+        pattern.insert("typed".to_owned(), datum.json.clone());
+    }
+    pattern
+}
+
+/// The pattern of a key or a value that has these bytes.
+pub(crate) fn bytes(bytes: &[u8]) -> Value {
+    json!({ "hex": hex(bytes) })
 }

@@ -52,6 +52,8 @@ pub(super) fn walk(map: &OpenMap, shape: &Shape<'_>, fetch: Fetch, walker: &mut 
                     return;
                 }
             }
+            // A slot that refers to nothing.
+            Err(Errno::ENOENT) => {}
             Err(errno) => {
                 let operation = "BPF_MAP_LOOKUP_ELEM";
                 let reason = Reason::Refused { operation, errno };

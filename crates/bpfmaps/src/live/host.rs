@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 
+use guestmem::{Address, Gpa};
 use nix::errno::Errno;
+use nix::sys::sysinfo::sysinfo;
 use nix::sys::utsname::uname;
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -42,6 +44,36 @@ pub(super) fn kernel() -> Result<KernelInfo, Error> {
         },
         possible_cpus,
     })
+}
+
+/// Bytes of memory that the kernel has.
+pub(super) fn memory_size() -> Result<u64, Errno> {
+    Ok(sysinfo()?.ram_total())
+}
+
+/// Behind the last byte of memory as the machine numbers it; more than any
+/// machine has where `/proc/iomem` does not show it.
+pub(super) fn physical_end() -> u64 {
+    let iomem = fs::read_to_string("/proc/iomem").unwrap_or_default();
+    last_ram(&iomem).map_or(u64::MAX, |last| last.saturating_add(1))
+}
+
+fn last_ram(iomem: &str) -> Option<u64> {
+    iomem
+        .lines()
+        .filter_map(|line| line.strip_suffix(" : System RAM")?.split_once('-'))
+        .filter_map(|(_, last)| u64::from_str_radix(last, 16).ok())
+        .max()
+        // Without the right to see them, all addresses are zeros.
+        .filter(|&last| last > 0)
+}
+
+/// Where the kernel keeps its note on how to read its memory.
+pub(super) fn vmcoreinfo() -> Option<Gpa> {
+    let text = fs::read_to_string("/sys/kernel/vmcoreinfo").ok()?;
+    let address = text.split_whitespace().next()?.strip_prefix("0x")?;
+    let address = u64::from_str_radix(address, 16).ok()?;
+    (address != 0).then_some(Gpa::new(address))
 }
 
 /// The levels of an x86-64 kernel by `/proc/cpuinfo`. A kernel that runs with
@@ -91,6 +123,18 @@ mod tests {
         check("3-1\n", None);
         check("0-2,2\n", None);
         check("0-\n", None);
+    }
+
+    #[test]
+    fn memory_ends_behind_the_last_of_it() {
+        let check = |text, expected| assert_eq!(last_ram(text), expected, "{text:?}");
+        check("", None);
+        check("00000000-00000000 : System RAM\n", None);
+        check(
+            "00001000-0009fbff : System RAM\n100000000-63fffffff : System RAM\n  \
+             2000000-3000000 : Kernel code\n7000000000-7fffffffff : PCI Bus\n",
+            Some(0x6_3fff_ffff),
+        );
     }
 
     #[test]

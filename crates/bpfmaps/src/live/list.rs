@@ -7,7 +7,7 @@ use guestmem::Kva;
 use libbpf_rs::libbpf_sys::bpf_map_info;
 use nix::errno::Errno;
 
-use super::sys::OpenMap;
+use super::sys::{self, OpenMap};
 use crate::{MapInfo, MapType};
 
 /// The description of the map with this id; `None` if there is none any more.
@@ -25,7 +25,7 @@ pub(super) fn describe(id: u32) -> Result<Option<MapInfo>, Errno> {
 fn map_info(info: &bpf_map_info, fdinfo: &str) -> MapInfo {
     MapInfo {
         id: info.id,
-        name: name(info),
+        name: sys::text(&info.name),
         map_type: MapType(info.type_),
         key_size: info.key_size,
         value_size: info.value_size,
@@ -42,15 +42,6 @@ fn map_info(info: &bpf_map_info, fdinfo: &str) -> MapInfo {
     }
 }
 
-fn name(info: &bpf_map_info) -> String {
-    let name = info.name.map(|byte| byte.to_ne_bytes()[0]);
-    let end = name
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(name.len());
-    String::from_utf8_lossy(name.get(..end).unwrap_or_default()).into_owned()
-}
-
 /// A number of `/proc/PID/fdinfo/FD`, which has a `name:<tab>value` a line.
 fn field(fdinfo: &str, name: &str) -> Option<u64> {
     fdinfo
@@ -64,7 +55,7 @@ fn field(fdinfo: &str, name: &str) -> Option<u64> {
 /// only after two thousand million others.
 pub(super) fn is_same(map: &MapInfo, opened: &OpenMap) -> bool {
     let info = opened.info();
-    map.name == name(info)
+    map.name == sys::text(&info.name)
         && (
             map.map_type.0,
             map.key_size,

@@ -13,29 +13,50 @@
 //! locks and timers.
 
 mod array;
+mod contents;
+mod direct_map;
 mod hash;
 mod host;
+mod kcore;
 mod keys;
 mod list;
+mod memory;
+mod probe;
+mod progs;
+mod rights;
+mod running;
 mod shape;
+mod slots;
+mod source;
+mod symbols;
 mod sys;
+mod trie;
 
 use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::io;
 use std::rc::Rc;
 
+use arena::Arena;
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
+use kernel::PerCpu;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-use self::shape::Shape;
+use self::contents::Way;
+use self::probe::Own;
+use self::source::Source;
+use self::symbols::Symbols;
 use self::sys::OpenMap;
+use crate::structures;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapType, Maps, Reason, Visitor, Walk,
+    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, MapType, Maps, NoMemory, Progs,
+    Reason, Symbol, Visitor, Walk,
 };
+
+pub use self::source::Via;
 
 /// How entries are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +68,11 @@ pub enum Fetch {
     /// One by one, which every kernel can. A hash that loses thousands of
     /// keys during the walk may end it early, with a gap.
     OneByOne,
+    /// From the kernel's memory, whatever the type, as from one that stands
+    /// still: for comparison, and for hashes and arrays with the locks and
+    /// timers in their values. What changes meanwhile may come twice, or be
+    /// missed.
+    Memory,
 }
 
 /// The maps of the running kernel.
@@ -67,6 +93,9 @@ pub enum Fetch {
 pub struct Live {
     kernel: KernelInfo,
     fetch: Fetch,
+    via: Via,
+    source: OnceCell<Result<Source, NoMemory>>,
+    symbols: Rc<Symbols>,
     vmlinux: OnceCell<Rc<Btf>>,
     btfs: RefCell<FxHashMap<u32, Rc<Btf>>>,
 }
@@ -83,6 +112,9 @@ impl Live {
         Ok(Self {
             kernel: host::kernel()?,
             fetch: Fetch::default(),
+            via: Via::default(),
+            source: OnceCell::new(),
+            symbols: Rc::default(),
             vmlinux: OnceCell::new(),
             btfs: RefCell::default(),
         })
@@ -95,8 +127,41 @@ impl Live {
         self
     }
 
+    /// The same kernel, its memory read as `via` says.
+    #[must_use]
+    pub fn via(mut self, via: Via) -> Self {
+        self.via = via;
+        self.source = OnceCell::new();
+        self
+    }
+
+    /// The kernel's memory, opened at the first need.
+    fn source(&self) -> Result<&Source, &NoMemory> {
+        let open = || {
+            let btf = || self.vmlinux_btf();
+            Source::open(self.via, &self.kernel, btf, &self.symbols)
+        };
+        self.source.get_or_init(open).as_ref()
+    }
+
+    /// Whether this was put into the kernel for the reading.
+    fn is_own(&self, object: Own) -> bool {
+        let source = self.source.get().and_then(|source| source.as_ref().ok());
+        source.is_some_and(|source| source.is_own(object))
+    }
+
     fn origin(&self) -> String {
         format!("Linux {}", self.kernel.release)
+    }
+
+    /// The BTF with this id, loaded once.
+    fn btf_by_id(&self, id: u32) -> Result<Rc<Btf>, Error> {
+        if let Some(btf) = self.btfs.borrow().get(&id) {
+            return Ok(Rc::clone(btf));
+        }
+        let btf = self.load_btf(id)?;
+        self.btfs.borrow_mut().insert(id, Rc::clone(&btf));
+        Ok(btf)
     }
 
     fn load_btf(&self, id: u32) -> Result<Rc<Btf>, Error> {
@@ -130,6 +195,9 @@ impl BpfMapAccessor for Live {
                 Ok(None) => return Ok(found),
                 Err(errno) => return Err(refused("BPF_MAP_GET_NEXT_ID", errno)),
             };
+            if self.is_own(Own::Map(id)) {
+                continue;
+            }
             match list::describe(id) {
                 Ok(Some(map)) => {
                     found.walk.visited += 1;
@@ -148,15 +216,7 @@ impl BpfMapAccessor for Live {
     }
 
     fn btf(&self, map: &MapInfo) -> Result<Option<Rc<Btf>>, Error> {
-        let Some(id) = map.btf_id else {
-            return Ok(None);
-        };
-        if let Some(btf) = self.btfs.borrow().get(&id) {
-            return Ok(Some(Rc::clone(btf)));
-        }
-        let btf = self.load_btf(id)?;
-        self.btfs.borrow_mut().insert(id, Rc::clone(&btf));
-        Ok(Some(btf))
+        map.btf_id.map(|id| self.btf_by_id(id)).transpose()
     }
 
     fn vmlinux_btf(&self) -> Result<Rc<Btf>, Error> {
@@ -172,40 +232,60 @@ impl BpfMapAccessor for Live {
     }
 
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
-        let gone = Error::Gone {
-            what: "map",
-            id: map.id,
-        };
-        let opened = match OpenMap::open(map.id) {
-            Ok(opened) => opened,
-            Err(Errno::ENOENT) => return Err(gone),
-            Err(errno) => return Err(refused("BPF_MAP_GET_FD_BY_ID", errno)),
-        };
-        if !list::is_same(map, &opened) {
-            return Err(gone);
-        }
-        let map_type = map.map_type;
-        let cpus = self.kernel.possible_cpus.0.as_slice();
-        let cpus = map_type.is_per_cpu().then_some(cpus);
-        let shape = Shape::new(map.key_size, map.value_size, cpus);
+        let opened = open_map(map)?;
         let mut walker = Walker::new(visit);
-        match map_type {
-            MapType::ARRAY | MapType::PERCPU_ARRAY => {
-                array::walk(&opened, &shape, self.fetch, &mut walker);
-            }
-            MapType::HASH | MapType::LRU_HASH | MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH => {
-                let in_batches = self.fetch == Fetch::Batches;
-                if !in_batches || !hash::walk(&opened, &shape, map.max_entries, &mut walker) {
-                    keys::walk(&opened, &shape, &mut walker);
-                }
-            }
-            map_type => walker.unread_type(map_type),
-        }
+        contents::walk(self, map, &opened, &mut walker)?;
         Ok(walker.finish())
     }
 
+    fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
+        contents::state(self, map, || open_map(map))
+    }
+
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        if map.map_type != MapType::ARENA {
+            return Ok(None);
+        }
+        let source = self.source().map_err(|why| Error::NoMemory(why.clone()))?;
+        let at = source.map(&open_map(map)?, map)?;
+        structures::arena(source.target(), map, at).map(Some)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        progs::list(self)
+    }
+
+    fn symbol(&self, at: Kva) -> Option<Symbol> {
+        self.symbols.at(at)
+    }
+
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
-        None
+        Some(self.source().ok()?.target())
+    }
+
+    fn memory_size(&self) -> Option<u64> {
+        Some(self.source().ok()?.target().memory_size())
+    }
+
+    fn per_cpu(&self) -> Option<&PerCpu> {
+        self.source().ok()?.target().per_cpu().ok()
+    }
+
+    fn hides_special(&self, map: &MapInfo) -> bool {
+        contents::way(self, map) == Way::Bpf
+    }
+}
+
+/// The map that was described, held open.
+fn open_map(map: &MapInfo) -> Result<OpenMap, Error> {
+    let gone = Error::Gone {
+        what: "map",
+        id: map.id,
+    };
+    match OpenMap::open(map.id) {
+        Ok(opened) if list::is_same(map, &opened) => Ok(opened),
+        Ok(_) | Err(Errno::ENOENT) => Err(gone),
+        Err(errno) => Err(refused("BPF_MAP_GET_FD_BY_ID", errno)),
     }
 }
 

@@ -4,7 +4,7 @@
     reason = "libbpf is C; what each call may write to is argued where it stands"
 )]
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
@@ -30,7 +30,7 @@ fn answer(ret: c_int) -> Result<c_int, Errno> {
 }
 
 /// The answer of a call that is repeated if it was interrupted.
-fn repeat(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
+pub(super) fn repeat(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
     for _ in 0..REPEATS {
         match answer(call()) {
             Err(Errno::EINTR | Errno::EAGAIN) => {}
@@ -41,14 +41,22 @@ fn repeat(mut call: impl FnMut() -> c_int) -> Result<c_int, Errno> {
 }
 
 /// The answer of a call that makes a file descriptor.
-fn new_fd(call: impl FnMut() -> c_int) -> Result<OwnedFd, Errno> {
+pub(super) fn new_fd(call: impl FnMut() -> c_int) -> Result<OwnedFd, Errno> {
     let fd = repeat(call)?;
     // SAFETY: the kernel has just made this descriptor, for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn size_of_u32<T>() -> u32 {
+/// Bytes of a `T`.
+pub(super) fn size_of_u32<T>() -> u32 {
     u32::try_from(size_of::<T>()).unwrap_or(u32::MAX)
+}
+
+/// The text of a name, up to its NUL. Bytes that are no UTF-8 are replaced.
+pub(super) fn text(name: &[c_char]) -> String {
+    let bytes = name.iter().map(|&byte| byte.to_ne_bytes()[0]);
+    let bytes: Vec<u8> = bytes.take_while(|&byte| byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The smallest id of a map above `id`; `None` if there is none.
@@ -59,6 +67,77 @@ pub(super) fn next_map_id(id: u32) -> Result<Option<u32>, Errno> {
         Ok(_) => Ok(Some(next)),
         Err(Errno::ENOENT) => Ok(None),
         Err(errno) => Err(errno),
+    }
+}
+
+/// What the kernel says of a map.
+pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<bpf::bpf_map_info, Errno> {
+    let mut info = bpf::bpf_map_info::default();
+    // SAFETY: it is a map, and `info` names no buffers.
+    unsafe { get_info(map, &mut info) }?;
+    Ok(info)
+}
+
+/// What the kernel says of a program.
+pub(super) fn prog_info(prog: BorrowedFd<'_>) -> Result<bpf::bpf_prog_info, Errno> {
+    let mut info = bpf::bpf_prog_info::default();
+    // SAFETY: it is a program, and `info` names no buffers.
+    unsafe { get_info(prog, &mut info) }?;
+    Ok(info)
+}
+
+/// The smallest id of a program above `id`; `None` if there is none.
+pub(super) fn next_prog_id(id: u32) -> Result<Option<u32>, Errno> {
+    let mut next = 0;
+    // SAFETY: it writes to `next` only.
+    match repeat(|| unsafe { bpf::bpf_prog_get_next_id(id, &raw mut next) }) {
+        Ok(_) => Ok(Some(next)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A program, held open.
+pub(super) struct OpenProg {
+    pub(super) fd: OwnedFd,
+    pub(super) info: bpf::bpf_prog_info,
+    /// The maps that it uses.
+    pub(super) map_ids: Vec<u32>,
+    /// The type of its function in its BTF.
+    pub(super) function: Option<u32>,
+}
+
+impl OpenProg {
+    pub(super) fn name(&self) -> String {
+        text(&self.info.name)
+    }
+
+    /// Opens the program with this id.
+    pub(super) fn open(id: u32) -> Result<Self, Errno> {
+        // SAFETY: it takes no memory of ours.
+        let fd = new_fd(|| unsafe { bpf::bpf_prog_get_fd_by_id(id) })?;
+        let count = prog_info(fd.as_fd())?.nr_map_ids;
+        let mut map_ids = vec![0u32; count as usize];
+        let mut function = bpf::bpf_func_info::default();
+        let mut info = bpf::bpf_prog_info {
+            nr_map_ids: count,
+            map_ids: map_ids.as_mut_ptr().expose_provenance() as u64,
+            nr_func_info: 1,
+            func_info_rec_size: size_of_u32::<bpf::bpf_func_info>(),
+            func_info: (&raw mut function).expose_provenance() as u64,
+            ..Default::default()
+        };
+        // SAFETY: `map_ids` and `function` are as long as `info` says, and
+        // outlive it.
+        unsafe { get_info(fd.as_fd(), &mut info) }?;
+        map_ids.truncate(info.nr_map_ids as usize);
+        let function = (info.nr_func_info > 0).then_some(function.type_id);
+        Ok(Self {
+            fd,
+            info,
+            map_ids,
+            function,
+        })
     }
 }
 
@@ -119,7 +198,19 @@ unsafe fn get_info<T>(fd: BorrowedFd<'_>, info: &mut T) -> Result<(), Errno> {
 fn value_len(info: &bpf::bpf_map_info) -> Result<Option<usize>, Errno> {
     let size = info.value_size as usize;
     Ok(match MapType(info.type_) {
-        MapType::HASH | MapType::LRU_HASH | MapType::ARRAY => Some(size),
+        MapType::HASH
+        | MapType::LRU_HASH
+        | MapType::ARRAY
+        | MapType::LPM_TRIE
+        | MapType::RHASH
+        | MapType::STRUCT_OPS
+        | MapType::DEVMAP
+        | MapType::DEVMAP_HASH
+        | MapType::CPUMAP
+        | MapType::INSN_ARRAY => Some(size),
+        MapType::PROG_ARRAY | MapType::ARRAY_OF_MAPS | MapType::HASH_OF_MAPS => {
+            Some(size_of::<u32>())
+        }
         MapType::PERCPU_HASH | MapType::LRU_PERCPU_HASH | MapType::PERCPU_ARRAY => {
             // SAFETY: it takes no memory of ours.
             let cpus = answer(unsafe { bpf::libbpf_num_possible_cpus() })?;
@@ -170,9 +261,7 @@ impl OpenMap {
         };
         // SAFETY: it reads `options`, which says its own size.
         let fd = new_fd(|| unsafe { bpf::bpf_map_get_fd_by_id_opts(id, &raw const options) })?;
-        let mut info = bpf::bpf_map_info::default();
-        // SAFETY: `fd` is a map, and `info` names no buffers.
-        unsafe { get_info(fd.as_fd(), &mut info) }?;
+        let info = map_info(fd.as_fd())?;
         let value_len = value_len(&info)?;
         Ok(Self {
             fd,

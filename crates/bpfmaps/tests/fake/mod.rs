@@ -1,5 +1,8 @@
 //! Maps made by hand, in a kernel whose layouts no real kernel has.
 
+pub(crate) mod records;
+pub(crate) mod table;
+
 use std::rc::Rc;
 
 use bpfmaps::{Guest, MapType};
@@ -35,7 +38,7 @@ fn record(types: &mut Builder, name: &str, size: u64, members: &[(&str, TypeId, 
     types.record(name, u32::try_from(size).unwrap(), &members)
 }
 
-fn kernel_btf() -> Vec<u8> {
+fn kernel_btf(without: &[&str]) -> Vec<u8> {
     let mut types = Builder::new();
     let b = &mut types;
     let u8_ = b.int("u8", 1);
@@ -101,8 +104,10 @@ fn kernel_btf() -> Vec<u8> {
         ("elem_size", u32_, ARRAY_ELEM_SIZE),
         ("value", flexible, ARRAY_VALUES),
         ("pptrs", flexible, ARRAY_VALUES),
+        ("ptrs", flexible, ARRAY_VALUES),
     ];
     record(b, "bpf_array", ARRAY_VALUES, &array);
+    table::types(b, without);
     types.finish()
 }
 
@@ -123,8 +128,13 @@ pub(crate) struct Shape {
 
 impl Maps {
     pub(crate) fn new() -> Self {
+        Self::without(&[])
+    }
+
+    /// A kernel whose BTF lacks these records, or members as `record.member`.
+    pub(crate) fn without(missing: &[&str]) -> Self {
         let mut machine = Machine::new(Fake::new(), Gpa::at(0), 4, "6.66.0-made");
-        machine.btf(&kernel_btf());
+        machine.btf(&kernel_btf(missing));
         machine.cpus(&CPU_OFFSETS);
         Self {
             machine,

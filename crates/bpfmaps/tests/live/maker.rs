@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::{
-    BpfMapAccessor, Entry, Error, Fetch, KernelInfo, Live, MapInfo, Maps, Visitor, Walk,
+    BpfMapAccessor, Entry, Error, Fetch, KernelInfo, Live, MapInfo, MapState, Maps, Progs, Symbol,
+    Visitor, Walk,
 };
 use btf_layout::{Btf, TypeId};
 use guestmem::{Kva, Memory};
@@ -25,6 +27,8 @@ pub(crate) struct Spec {
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
     pub(crate) types: Option<Types>,
+    /// A map that maps in this one are like.
+    pub(crate) inner: Option<RawFd>,
 }
 
 /// BTF in the kernel, and the types of a key and of a value in it.
@@ -65,6 +69,7 @@ impl Spec {
             max_entries,
             flags: 0,
             types: None,
+            inner: None,
         }
     }
 
@@ -81,6 +86,7 @@ impl Spec {
             btf_fd: types.map_or(0, |types| types.btf.as_raw_fd().try_into().unwrap()),
             btf_key_type_id: types.map_or(0, |types| types.key.0),
             btf_value_type_id: types.map_or(0, |types| types.value.0),
+            inner_map_fd: self.inner.map_or(0, |fd| fd.try_into().unwrap()),
             ..Default::default()
         };
         let handle = MapHandle::create(
@@ -161,22 +167,23 @@ pub(crate) fn read(live: &Live, map: &MapInfo) -> (Walk, Contents) {
             }
             _ => panic!("{entry:?}"),
         };
-        let before = contents.insert(entry.key().to_vec(), values);
+        let before = contents.insert(entry.key().unwrap().to_vec(), values);
         assert!(before.is_none(), "{:x?} comes twice", entry.key());
         ControlFlow::Continue(())
     });
     (walk.unwrap(), contents)
 }
 
-/// Both ways of asking for entries.
-pub(crate) fn both_ways() -> [Live; 2] {
-    [Fetch::Batches, Fetch::OneByOne].map(|fetch| Live::open().unwrap().fetching(fetch))
+/// All ways of asking for entries.
+pub(crate) fn all_ways() -> [Live; 3] {
+    [Fetch::Batches, Fetch::OneByOne, Fetch::Memory]
+        .map(|fetch| Live::open().unwrap().fetching(fetch))
 }
 
-/// Checks that both ways read exactly `contents`, and the contract.
+/// Checks that all ways read exactly `contents`, and the contract.
 #[track_caller]
 pub(crate) fn check(made: &Made, contents: &Contents) {
-    for live in both_ways() {
+    for live in all_ways() {
         let info = made.info(&live);
         let (walk, found) = read(&live, &info);
         assert!(walk.is_complete(), "{info:?}: {walk:?}");
@@ -212,6 +219,22 @@ impl BpfMapAccessor for Only<'_> {
 
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
         self.0.entries(map, visit)
+    }
+
+    fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
+        self.0.state(map)
+    }
+
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        self.0.arena(map)
+    }
+
+    fn progs(&self) -> Result<Progs, Error> {
+        Ok(Progs::default())
+    }
+
+    fn symbol(&self, at: Kva) -> Option<Symbol> {
+        self.0.symbol(at)
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {

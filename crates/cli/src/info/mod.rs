@@ -3,8 +3,10 @@
 mod text;
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
-use bpfmaps::{Cpus, KernelInfo, Maps};
+use anyhow::Result;
+use bpfmaps::{Cpus, KernelInfo, Maps, Progs, Walk};
 use btf_layout::Btf;
 use guestmem::RawImage;
 use kernel::{BtfSource, Candidate, Kernel, Verdict};
@@ -23,7 +25,8 @@ pub(crate) struct Info {
     btf: Option<BtfInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<Found>,
-    maps: MapCounts,
+    maps: Counts,
+    progs: Counts,
 }
 
 #[derive(Debug, Serialize)]
@@ -102,8 +105,9 @@ struct SymbolsInfo {
     unusable: Option<String>,
 }
 
+/// How many maps or programs there are.
 #[derive(Debug, Default, Serialize)]
-struct MapCounts {
+struct Counts {
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<usize>,
     by_type: BTreeMap<String, usize>,
@@ -113,8 +117,9 @@ struct MapCounts {
 }
 
 impl Info {
-    /// What there is to tell of the running kernel.
-    pub(crate) fn live(kernel: &KernelInfo, btf: Option<&Btf>, maps: &Maps) -> Self {
+    /// What there is to tell of the running kernel, except its maps and
+    /// programs.
+    pub(crate) fn live(kernel: &KernelInfo, btf: Option<&Btf>) -> Self {
         Self {
             schema: SCHEMA,
             source: SourceInfo::Live,
@@ -129,11 +134,12 @@ impl Info {
             },
             btf: btf.map(BtfInfo::live),
             found: None,
-            maps: MapCounts::new(maps),
+            maps: Counts::default(),
+            progs: Counts::default(),
         }
     }
 
-    /// What there is to tell of an image, except its maps.
+    /// What there is to tell of an image, except its maps and programs.
     pub(crate) fn image(kernel: &Kernel, image: &RawImage) -> Self {
         let cpus = kernel
             .per_cpu()
@@ -153,25 +159,34 @@ impl Info {
             },
             btf: Some(BtfInfo::image(kernel)),
             found: Some(Found::new(kernel)),
-            maps: MapCounts::default(),
+            maps: Counts::default(),
+            progs: Counts::default(),
         }
     }
 
-    /// Adds the maps of an image, or why they cannot be listed.
-    pub(crate) fn with_maps(mut self, maps: &anyhow::Result<Maps>) -> Self {
+    /// Adds maps and programs, or why they cannot be listed.
+    pub(crate) fn with_lists(mut self, maps: Result<Maps>, progs: Result<Progs>) -> Self {
         self.maps = match maps {
-            Ok(maps) => MapCounts::new(maps),
-            Err(error) => MapCounts {
-                gaps: vec![format!("{error:#}")],
-                ..MapCounts::default()
-            },
+            Ok(maps) => Counts::new(maps.maps.iter().map(|map| map.map_type), &maps.walk),
+            Err(error) => Counts::unknown(&error),
+        };
+        self.progs = match progs {
+            Ok(progs) => Counts::new(progs.progs.iter().map(|prog| prog.prog_type), &progs.walk),
+            Err(error) => Counts::unknown(&error),
         };
         self
     }
 
-    /// Whether every map could be listed.
+    /// Adds why neither can be listed.
+    pub(crate) fn without_lists(mut self, error: &anyhow::Error) -> Self {
+        self.maps = Counts::unknown(error);
+        self.progs = Counts::unknown(error);
+        self
+    }
+
+    /// Whether every map and program could be listed.
     pub(crate) fn is_complete(&self) -> bool {
-        self.maps.complete
+        self.maps.complete && self.progs.complete
     }
 }
 
@@ -249,18 +264,26 @@ impl BtfInfo {
     }
 }
 
-impl MapCounts {
-    fn new(maps: &Maps) -> Self {
+impl Counts {
+    fn new(types: impl ExactSizeIterator<Item = impl Display>, walk: &Walk) -> Self {
+        let count = Some(types.len());
         let mut by_type = BTreeMap::new();
-        for map in &maps.maps {
-            *by_type.entry(map.map_type.to_string()).or_default() += 1;
+        for of_type in types {
+            *by_type.entry(of_type.to_string()).or_default() += 1;
         }
         Self {
-            count: Some(maps.maps.len()),
+            count,
             by_type,
-            complete: maps.walk.is_complete(),
-            gaps: maps.walk.gaps.iter().map(ToString::to_string).collect(),
-            unlisted_gaps: maps.walk.unlisted_gaps,
+            complete: walk.is_complete(),
+            gaps: walk.gaps.iter().map(ToString::to_string).collect(),
+            unlisted_gaps: walk.unlisted_gaps,
+        }
+    }
+
+    fn unknown(error: &anyhow::Error) -> Self {
+        Self {
+            gaps: vec![format!("{error:#}")],
+            ..Self::default()
         }
     }
 }

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use clap::builder::styling::Style;
 
 use super::{
-    BtfInfo, CandidateInfo, Found, Info, KernelFacts, MapCounts, RegionInfo, SourceInfo,
-    SymbolsInfo,
+    BtfInfo, CandidateInfo, Counts, Found, Info, KernelFacts, RegionInfo, SourceInfo, SymbolsInfo,
 };
 
 /// How many gaps in the list of maps are shown.
@@ -38,7 +37,8 @@ impl Info {
         if let Some(btf) = &self.btf {
             rows.push(("BTF", btf.text()));
         }
-        self.maps.rows(&mut rows);
+        self.maps.rows("maps", &mut rows);
+        self.progs.rows("programs", &mut rows);
         rows
     }
 }
@@ -151,8 +151,8 @@ impl SymbolsInfo {
     }
 }
 
-impl MapCounts {
-    fn rows(&self, rows: &mut Rows) {
+impl Counts {
+    fn rows(&self, label: &'static str, rows: &mut Rows) {
         let count = match self.count {
             Some(count) => {
                 let types: Vec<_> = self
@@ -165,7 +165,7 @@ impl MapCounts {
             }
             None => "cannot be listed".to_owned(),
         };
-        rows.push(("maps", count));
+        rows.push((label, count));
         for gap in self.gaps.iter().take(SHOWN_GAPS) {
             rows.push(("  missing", gap.clone()));
         }

@@ -26,6 +26,11 @@ fn without_rights() {
             &["cannot list the maps", "not permitted", "CAP_", "root"],
         );
     }
+    let run = run(powerless(["progs", "live"]));
+    run.failed(
+        1,
+        &["cannot list the programs", "not permitted", "CAP_", "root"],
+    );
 }
 
 #[test]
@@ -46,13 +51,14 @@ fn info_as_json() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(info["kernel"]["release"], release.trim());
     assert!(info["maps"]["count"].is_u64(), "{info}");
+    assert!(info["progs"]["count"].is_u64(), "{info}");
     assert!(run.stderr.contains(" ms] "), "{run:?}");
 }
 
 #[test]
 fn a_closed_pipe() {
     needs_rights();
-    for command in ["info", "maps", "dump"] {
+    for command in ["info", "maps", "dump", "progs"] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let mut command = bpfreeze([command, "live", "--format", "json"]);

@@ -14,8 +14,9 @@ fn the_short_help() {
 
         Commands:
           info         Shows which kernel a source holds, and how it was found
-          maps         Lists the maps, one row each
+          maps         Lists the maps, one row each, and the programs that use them
           dump         Prints the contents of maps
+          progs        Lists the programs, one row each
           completions  Prints a completion script for a shell
           man          Prints a manual page
 
@@ -28,6 +29,7 @@ fn the_short_help() {
           bpfreeze info guest.ram                 what a paused guest's memory holds
           bpfreeze dump guest.ram                 the contents of every map
           bpfreeze dump guest.ram --map stats     those of the maps named stats
+          bpfreeze progs guest.ram                the programs, and the maps that they use
           bpfreeze dump guest.ram --format json -o maps.json
 
         Exit status:
@@ -42,7 +44,7 @@ fn the_short_help() {
 
 #[test]
 fn every_command_has_help_with_its_options() {
-    for command in ["info", "maps", "dump", "completions", "man"] {
+    for command in ["info", "maps", "dump", "progs", "completions", "man"] {
         let short = run(bpfreeze([command, "-h"]));
         let long = run(bpfreeze([command, "--help"]));
         assert_eq!((short.status, long.status), (Some(0), Some(0)));
@@ -78,6 +80,10 @@ fn wrong_usage_is_status_2() {
     check(
         &["info", "live", "--format", "bpftool"],
         "possible values: text, json",
+    );
+    check(
+        &["progs", "live", "--format", "bpftool"],
+        "possible values: text, json, jsonl",
     );
     check(&["dump", "live", "--limit=-1"], "--limit");
     check(
@@ -127,6 +133,10 @@ fn manual_pages() {
     check(
         &["man", "dump"],
         &[".TH bpfreeze-dump 1", "\\-\\-vmcoreinfo", ".SH EXAMPLES"],
+    );
+    check(
+        &["man", "progs"],
+        &[".TH bpfreeze-progs 1", "\\-\\-symbols"],
     );
     check(
         &["man", "info"],

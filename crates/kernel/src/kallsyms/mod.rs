@@ -8,6 +8,7 @@
 
 mod addresses;
 mod names;
+mod places;
 #[cfg(test)]
 mod tests;
 
@@ -64,8 +65,12 @@ pub enum KallsymsError {
 }
 
 /// The symbols that every kernel is asked for, found in one pass.
-const USUAL: [&str; 8] = [
+const USUAL: [&str; 14] = [
     "_stext",
+    "_etext",
+    "_sinittext",
+    "_einittext",
+    "_end",
     "__start_BTF",
     "__stop_BTF",
     "__cpu_possible_mask",
@@ -73,6 +78,8 @@ const USUAL: [&str; 8] = [
     "nr_cpu_ids",
     "map_idr",
     "prog_idr",
+    "modules",
+    "bpf_kallsyms",
 ];
 
 /// A kernel's symbols. The names stay compressed: a look-up of any but the

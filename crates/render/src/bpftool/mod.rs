@@ -10,35 +10,49 @@
 //! * a float is a number (bpftool ends at `(unsupported-kind)`), a type that
 //!   is only declared a string of hexadecimal digits;
 //! * what could not be read is `{"error": …}` among the bytes, and `null`
-//!   among the formatted values.
+//!   among the formatted values;
+//! * a map without keys to iterate over does not keep the next ones from being
+//!   dumped. As there it is `[]`, and the [`Outcome`] names it.
+//!
+//! [`Outcome`]: crate::Outcome
 
+mod lookup;
+mod show;
+mod stack;
 mod value;
 
 use std::cell::RefCell;
 use std::io::{self, Write};
 
-use bpfmaps::{BpfMapAccessor, Bytes, Entry, MapInfo, Maps};
+use std::ops::ControlFlow;
+
+use bpfmaps::{Bytes, CpuValue, Entry, MapInfo, Maps, SlotAt, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
+use crate::context::Context;
 use crate::hex::prefixed;
 use crate::json::Text;
 use crate::object::Object;
 use crate::shape::Shape;
 use crate::walk::{Described, Visited, visit};
 use crate::{Error, Options, Outcome};
+use lookup::Lookup;
+use show::header;
 use value::Formatted;
+
+pub(crate) use show::show;
 
 /// `map dump`: one map as its entries, several with a header each.
 pub(crate) fn dump(
-    accessor: &dyn BpfMapAccessor,
+    context: &Context<'_>,
     maps: &Maps,
     options: &Options,
     out: &mut dyn Write,
 ) -> Result<Outcome, Error> {
     let dump = Dump {
-        accessor,
+        context,
         maps: &maps.maps,
         limit: options.limit,
         outcome: RefCell::new(Outcome::default()),
@@ -49,47 +63,8 @@ pub(crate) fn dump(
     Ok(dump.outcome.into_inner())
 }
 
-/// `map show`, as far as a [`MapInfo`] knows.
-pub(crate) fn show(maps: &Maps, out: &mut dyn Write) -> Result<(), Error> {
-    let maps: Vec<MapShow<'_>> = maps.maps.iter().map(MapShow).collect();
-    serde_json::to_writer(&mut *out, &maps)?;
-    Ok(out.write_all(b"\n")?)
-}
-
-struct MapShow<'a>(&'a MapInfo);
-
-impl Serialize for MapShow<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let info = self.0;
-        let mut map = serializer.serialize_map(None)?;
-        header(&mut map, info)?;
-        map.serialize_entry("bytes_key", &info.key_size)?;
-        map.serialize_entry("bytes_value", &info.value_size)?;
-        map.serialize_entry("max_entries", &info.max_entries)?;
-        if let Some(memory) = info.memory {
-            map.serialize_entry("bytes_memlock", &memory)?;
-        }
-        if let Some(frozen) = info.frozen {
-            map.serialize_entry("frozen", &u8::from(frozen))?;
-        }
-        if let Some(id) = info.btf_id {
-            map.serialize_entry("btf_id", &id)?;
-        }
-        map.end()
-    }
-}
-
-fn header<M: SerializeMap>(map: &mut M, info: &MapInfo) -> Result<(), M::Error> {
-    map.serialize_entry("id", &info.id)?;
-    map.serialize_entry("type", &Text(info.map_type))?;
-    if !info.name.is_empty() {
-        map.serialize_entry("name", &info.name)?;
-    }
-    map.serialize_entry("flags", &info.flags)
-}
-
 struct Dump<'a> {
-    accessor: &'a dyn BpfMapAccessor,
+    context: &'a Context<'a>,
     maps: &'a [MapInfo],
     limit: Option<u64>,
     outcome: RefCell<Outcome>,
@@ -124,14 +99,47 @@ struct Elements<'a> {
     info: &'a MapInfo,
 }
 
+impl Elements<'_> {
+    /// What is said of the slots that are free; nothing if some cannot be
+    /// told from those that could not be read.
+    fn free(&self, lookup: &Lookup) -> Option<&'static str> {
+        let mut pass = |_: Entry<'_>| ControlFlow::Continue(());
+        let free = lookup.free?;
+        let walk = self.dump.context.accessor.entries(self.info, &mut pass);
+        walk.as_ref().is_ok_and(Walk::is_complete).then_some(free)
+    }
+}
+
 impl Serialize for Elements<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { dump, info } = *self;
-        let map = Described::new(dump.accessor, info);
         let mut seq = serializer.serialize_seq(None)?;
-        let visited: Visited = visit(dump.accessor, info, dump.limit, |entry| {
-            seq.serialize_element(&Element { map: &map, entry })
+        if !lookup::has_place(info.map_type) {
+            let outcome = dump.outcome.try_borrow_mut();
+            outcome.map_err(S::Error::custom)?.unplaced.push(info.id);
+            return seq.end();
+        }
+        let map = Described::new(dump.context, info);
+        let lookup = Lookup::of(info);
+        let free = self.free(&lookup);
+        let mut next = 0;
+        let visited: Visited = visit(dump.context.accessor, &map, dump.limit, |entry| {
+            if let (Entry::Slot { at, .. }, Some(why)) = (entry, free)
+                && let SlotAt::Index(index) = at
+            {
+                (next..index).try_for_each(|index| seq.serialize_element(&Free(index, why)))?;
+                next = index.saturating_add(1);
+            }
+            seq.serialize_element(&Element {
+                map: &map,
+                lookup: &lookup,
+                entry,
+            })
         })?;
+        if let Some(why) = free.filter(|_| !visited.limited) {
+            let mut rest = next..info.max_entries;
+            rest.try_for_each(|index| seq.serialize_element(&Free(index, why)))?;
+        }
         dump.outcome
             .try_borrow_mut()
             .map_err(S::Error::custom)?
@@ -140,81 +148,157 @@ impl Serialize for Elements<'_> {
     }
 }
 
+/// A slot that is free, and what a look-up there answers.
+struct Free(u32, &'static str);
+
+impl Serialize for Free {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("key", &ByteList(&self.0.to_le_bytes()))?;
+        map.serialize_entry("value", &Failed(self.1))?;
+        map.end()
+    }
+}
+
 struct Element<'a> {
     map: &'a Described<'a>,
+    lookup: &'a Lookup,
     entry: Entry<'a>,
 }
 
 impl Serialize for Element<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("key", &ByteList(self.entry.key()))?;
-        match self.entry {
-            Entry::KeyValue { value, .. } => map.serialize_entry("value", &Raw(value))?,
-            Entry::PerCpu { values, .. } => {
-                map.serialize_entry(
-                    "values",
-                    &List(values.len(), |index: usize| {
-                        let value = values.get(index)?;
-                        Some(OfCpu(value.cpu, Raw(value.value)))
-                    }),
-                )?;
+        let index;
+        let key = match self.entry {
+            Entry::Stack { id: number, .. }
+            | Entry::Slot {
+                at: SlotAt::Index(number),
+                ..
+            } => {
+                index = number.to_le_bytes();
+                index.as_slice()
             }
-            _ => map.serialize_entry("error", "entries of this kind are not rendered")?,
-        }
-        // Types of keys alone do not make bpftool format anything.
-        if let Some(shape) = &self.map.value {
-            map.serialize_entry(
-                "formatted",
-                &FormattedEntry {
-                    element: self,
-                    shape,
-                },
-            )?;
+            entry => entry.key().unwrap_or_default(),
+        };
+        map.serialize_entry("key", &ByteList(key))?;
+        match self.entry {
+            Entry::KeyValue { value, .. } | Entry::Owned { value, .. } => {
+                let mut copy = Vec::new();
+                let value = self.shown(value, &mut copy);
+                map.serialize_entry("value", &Raw(value))?;
+                self.formatted(&mut map, key, Values::One(value))?;
+            }
+            Entry::PerCpu { values, .. } | Entry::OwnedPerCpu { values, .. } => {
+                let mut copies = vec![Vec::new(); values.len()];
+                let values: Vec<CpuValue<'_>> = values
+                    .iter()
+                    .zip(&mut copies)
+                    .map(|(of_cpu, copy)| CpuValue {
+                        cpu: of_cpu.cpu,
+                        value: self.shown(of_cpu.value, copy),
+                    })
+                    .collect();
+                let raw = values
+                    .iter()
+                    .map(|value| OfCpu(value.cpu, Raw(value.value)));
+                map.serialize_entry("values", &raw.collect::<Vec<_>>())?;
+                self.formatted(&mut map, key, Values::PerCpu(&values))?;
+            }
+            Entry::Slot { value, .. } => match (self.lookup.taken, value) {
+                (Some(why), _) => map.serialize_entry("value", &Failed(why))?,
+                (None, Some(value)) => {
+                    map.serialize_entry("value", &Raw(value))?;
+                    self.formatted(&mut map, key, Values::One(value))?;
+                }
+                (None, None) => map.serialize_entry("value", &Failed("it has no value yet"))?,
+            },
+            Entry::Stack { frames, .. } => match stack::value(self.map.info, frames) {
+                Some(bytes) => map.serialize_entry("value", &ByteList(&bytes))?,
+                None => map.serialize_entry("value", &Failed("more bytes than a stack has"))?,
+            },
+            _ => map.serialize_entry("value", &Failed("entries of this kind are not rendered"))?,
         }
         map.end()
     }
 }
 
+impl Element<'_> {
+    /// What bpf(2) shows of a value: nothing of its special fields.
+    fn shown<'c>(&'c self, value: Bytes<'c>, copy: &'c mut Vec<u8>) -> Bytes<'c> {
+        match &self.map.specials {
+            Some(specials) => {
+                *copy = specials.shown(value.present);
+                Bytes {
+                    present: copy,
+                    ..value
+                }
+            }
+            None => value,
+        }
+    }
+
+    /// Adds key and value by their types. Types of keys alone do not make
+    /// bpftool format anything.
+    fn formatted<M: SerializeMap>(
+        &self,
+        map: &mut M,
+        key: &[u8],
+        values: Values<'_>,
+    ) -> Result<(), M::Error> {
+        match &self.map.value {
+            Some(shape) if self.map.states_value_type() => {
+                let key = self.map.key.as_ref().map(|shape| (shape, key));
+                map.serialize_entry("formatted", &FormattedEntry { key, shape, values })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Values<'a> {
+    One(Bytes<'a>),
+    PerCpu(&'a [CpuValue<'a>]),
+}
+
 struct FormattedEntry<'a> {
-    element: &'a Element<'a>,
+    key: Option<(&'a Shape, &'a [u8])>,
     shape: &'a Shape,
+    values: Values<'a>,
 }
 
 impl Serialize for FormattedEntry<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let entry = self.element.entry;
         let mut map = serializer.serialize_map(None)?;
-        if let Some(shape) = &self.element.map.key {
-            let key = Object::new(shape, Bytes::whole(entry.key()));
+        if let Some((shape, bytes)) = self.key {
+            let key = Object::new(shape, Bytes::whole(bytes));
             map.serialize_entry("key", &Formatted(key))?;
         }
-        match entry {
-            Entry::KeyValue { value, .. } => {
+        match self.values {
+            Values::One(value) => {
                 map.serialize_entry("value", &Formatted(Object::new(self.shape, value)))?;
             }
-            Entry::PerCpu { values, .. } => {
-                map.serialize_entry(
-                    "values",
-                    &List(values.len(), |index: usize| {
-                        let value = values.get(index)?;
-                        let object = Object::new(self.shape, value.value);
-                        Some(OfCpu(value.cpu, Formatted(object)))
-                    }),
-                )?;
+            Values::PerCpu(values) => {
+                let values = values.iter().map(|value| {
+                    let object = Object::new(self.shape, value.value);
+                    OfCpu(value.cpu, Formatted(object))
+                });
+                map.serialize_entry("values", &values.collect::<Vec<_>>())?;
             }
-            _ => {}
         }
         map.end()
     }
 }
 
-/// So many items, made one by one.
-struct List<F>(usize, F);
+/// Why there is no value.
+struct Failed<'a>(&'a str);
 
-impl<T: Serialize, F: Fn(usize) -> Option<T>> Serialize for List<F> {
+impl Serialize for Failed<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq((0..self.0).map(&self.1))
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("error", self.0)?;
+        map.end()
     }
 }
 

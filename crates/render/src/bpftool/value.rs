@@ -94,7 +94,7 @@ fn scalar<S: Serializer>(object: &Object<'_>, serializer: S) -> Result<S::Ok, S:
         _ if is_bool(object) => serializer.serialize_bool(raw & 0xff != 0),
         Scalar::Unsigned(value) => serializer.serialize_u64(value),
         Scalar::Signed(value) => serializer.serialize_i64(value),
-        Scalar::Pointer(value) => serializer.serialize_u64(value),
+        Scalar::Pointer(value) | Scalar::Program(value, _) => serializer.serialize_u64(value),
         Scalar::Char(value) => serializer.serialize_char(char::from(value)),
         Scalar::Bool(value) => serializer.serialize_bool(value),
         Scalar::Enum(table, value) => {

@@ -3,30 +3,41 @@
 use std::cell::RefCell;
 use std::io::Write;
 
-use bpfmaps::{BpfMapAccessor, Gap, GapAt, KernelInfo, MapInfo, Maps, Walk};
+use bpfmaps::{MapInfo, Maps, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use super::entry::EntryJson;
-use super::value::{Address, Text};
-use crate::hex::Hex;
+use super::gaps::{gaps, listing};
+use super::header::{MapHeader, header, start};
+use super::value::Text;
+use crate::context::Context;
 use crate::walk::{Causes, Described, Visited, visit};
-use crate::{Error, Options, Outcome, Source};
+use crate::{Error, Options, Outcome};
 
-/// The version of the schema, as every document names it.
-pub(crate) const SCHEMA: &str = "bpfreeze/1";
+/// How much of the maps is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// A description of each.
+    List,
+    /// That and what they hold.
+    Contents,
+}
 
-/// A dump, or (without an accessor) a list of maps.
+/// A dump, or a list of maps.
 pub(crate) struct Document<'a> {
-    pub(crate) kernel: &'a KernelInfo,
-    /// Where entries come from; a list of maps has none.
-    pub(crate) accessor: Option<&'a dyn BpfMapAccessor>,
+    pub(crate) context: &'a Context<'a>,
+    pub(crate) part: Part,
     pub(crate) maps: &'a Maps,
     pub(crate) options: &'a Options,
     pub(crate) outcome: RefCell<Outcome>,
 }
 
 impl Document<'_> {
+    fn start<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        start(map, self.options, self.context.accessor.kernel())
+    }
+
     /// One document on one line.
     pub(crate) fn write(self, out: &mut dyn Write) -> Result<Outcome, Error> {
         serde_json::to_writer(&mut *out, &self)?;
@@ -42,17 +53,21 @@ impl Document<'_> {
             Ok(out.write_all(b"\n")?)
         };
         line(Line::Start(&self))?;
+        let context = self.context;
         for info in &self.maps.maps {
-            let Some(accessor) = self.accessor else {
-                line(Line::Map(&MapHeader { info, map: None }))?;
+            if self.part == Part::List {
+                let map = None;
+                line(Line::Map(&MapHeader { context, info, map }))?;
                 continue;
-            };
-            let map = Described::new(accessor, info);
+            }
+            let map = Described::new(context, info);
             line(Line::Map(&MapHeader {
+                context,
                 info,
                 map: Some(&map),
             }))?;
-            let visited = visit(accessor, info, self.options.limit, |entry| {
+            let limit = self.options.limit;
+            let visited = visit(context.accessor, &map, limit, |entry| {
                 line(Line::Entry(&EntryJson {
                     map: &map,
                     entry,
@@ -82,7 +97,7 @@ impl Serialize for Line<'_, '_> {
         }
         let mut map = serializer.serialize_map(None)?;
         match self {
-            Self::Start(document) => start(&mut map, document)?,
+            Self::Start(document) => document.start(&mut map)?,
             Self::Map(header) => map.serialize_entry("map", header)?,
             Self::Entry(_) => {}
             Self::MapEnd(id, visited) => {
@@ -98,50 +113,9 @@ impl Serialize for Line<'_, '_> {
 impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        start(&mut map, self)?;
+        self.start(&mut map)?;
         map.serialize_entry("maps", &MapList(self))?;
         listing(&mut map, &self.maps.walk)?;
-        map.end()
-    }
-}
-
-fn start<M: SerializeMap>(map: &mut M, document: &Document<'_>) -> Result<(), M::Error> {
-    map.serialize_entry("schema", SCHEMA)?;
-    map.serialize_entry("source", &document.options.source)?;
-    map.serialize_entry("kernel", &KernelJson(document.kernel))
-}
-
-/// Whether all maps are listed, and what is missing from the list.
-fn listing<M: SerializeMap>(map: &mut M, walk: &Walk) -> Result<(), M::Error> {
-    map.serialize_entry("complete", &walk.is_complete())?;
-    gaps(map, walk)
-}
-
-impl Serialize for Source {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("kind", &self.kind)?;
-        for (name, value) in &self.details {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-/// A kernel, as the documents describe it.
-pub(crate) struct KernelJson<'a>(pub(crate) &'a KernelInfo);
-
-impl Serialize for KernelJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kernel = self.0;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("release", &kernel.release)?;
-        map.serialize_entry("arch", &Text(&kernel.arch))?;
-        map.serialize_entry("page_size", &kernel.page_size)?;
-        if let Some(levels) = kernel.paging_levels {
-            map.serialize_entry("paging_levels", &levels)?;
-        }
-        map.serialize_entry("possible_cpus", &kernel.possible_cpus.0.len())?;
         map.end()
     }
 }
@@ -166,85 +140,43 @@ struct MapJson<'a> {
 
 impl Serialize for MapJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { document, info } = *self;
+        let context = document.context;
         let mut map = serializer.serialize_map(None)?;
-        let Some(accessor) = self.document.accessor else {
-            header(&mut map, self.info, None)?;
+        if document.part == Part::List {
+            let listed = MapHeader {
+                context,
+                info,
+                map: None,
+            };
+            header(&mut map, &listed)?;
             return map.end();
+        }
+        let described = Described::new(context, info);
+        let dumped = MapHeader {
+            context,
+            info,
+            map: Some(&described),
         };
-        let described = Described::new(accessor, self.info);
-        header(&mut map, self.info, Some(&described))?;
+        header(&mut map, &dumped)?;
         let entries = Entries {
-            accessor,
+            context,
             map: &described,
-            limit: self.document.options.limit,
+            limit: document.options.limit,
             visited: RefCell::new(None),
         };
         map.serialize_entry("entries", &entries)?;
         let visited = entries.visited.take();
         let visited = visited.ok_or_else(|| S::Error::custom("entries were not walked"))?;
         account(&mut map, &visited)?;
-        self.document.outcome.borrow_mut().add(described, visited);
+        document.outcome.borrow_mut().add(described, visited);
         map.end()
     }
-}
-
-struct MapHeader<'a> {
-    info: &'a MapInfo,
-    map: Option<&'a Described<'a>>,
-}
-
-impl Serialize for MapHeader<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        header(&mut map, self.info, self.map)?;
-        map.end()
-    }
-}
-
-fn header<M: SerializeMap>(
-    map: &mut M,
-    info: &MapInfo,
-    described: Option<&Described<'_>>,
-) -> Result<(), M::Error> {
-    map.serialize_entry("id", &info.id)?;
-    map.serialize_entry("name", &info.name)?;
-    map.serialize_entry("type", &Text(info.map_type))?;
-    map.serialize_entry("type_id", &info.map_type.0)?;
-    map.serialize_entry("key_size", &info.key_size)?;
-    map.serialize_entry("value_size", &info.value_size)?;
-    map.serialize_entry("max_entries", &info.max_entries)?;
-    map.serialize_entry("flags", &info.flags)?;
-    map.serialize_entry("map_extra", &Text(Address(info.map_extra)))?;
-    if let Some(id) = info.btf_id {
-        map.serialize_entry("btf_id", &id)?;
-    }
-    if let Some(frozen) = info.frozen {
-        map.serialize_entry("frozen", &frozen)?;
-    }
-    if let Some(memory) = info.memory {
-        map.serialize_entry("memory", &memory)?;
-    }
-    if let Some(kva) = info.kva {
-        map.serialize_entry("kva", &Text(kva))?;
-    }
-    let Some(described) = described else {
-        return Ok(());
-    };
-    if let Some(shape) = &described.key {
-        map.serialize_entry("key_type", &shape.name)?;
-    }
-    if let Some(shape) = &described.value {
-        map.serialize_entry("value_type", &shape.name)?;
-    }
-    if let Some(error) = &described.btf_error {
-        map.serialize_entry("btf_error", &Text(Causes(error)))?;
-    }
-    Ok(())
 }
 
 /// The entries, each serialized while it is visited.
 struct Entries<'a> {
-    accessor: &'a dyn BpfMapAccessor,
+    context: &'a Context<'a>,
     map: &'a Described<'a>,
     limit: Option<u64>,
     /// What became of the walk, once it is done.
@@ -254,7 +186,8 @@ struct Entries<'a> {
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
-        let visited = visit(self.accessor, self.map.info, self.limit, |entry| {
+        let accessor = self.context.accessor;
+        let visited = visit(accessor, self.map, self.limit, |entry| {
             seq.serialize_element(&EntryJson {
                 map: self.map,
                 entry,
@@ -279,39 +212,5 @@ fn account<M: SerializeMap>(map: &mut M, visited: &Visited) -> Result<(), M::Err
             map.serialize_entry("error", &Text(Causes(error)))?;
             gaps(map, &Walk::default())
         }
-    }
-}
-
-fn gaps<M: SerializeMap>(map: &mut M, walk: &Walk) -> Result<(), M::Error> {
-    map.serialize_key("gaps")?;
-    map.serialize_value(&Gaps(&walk.gaps))?;
-    if walk.unlisted_gaps > 0 {
-        map.serialize_entry("unlisted_gaps", &walk.unlisted_gaps)?;
-    }
-    Ok(())
-}
-
-struct Gaps<'a>(&'a [Gap]);
-
-impl Serialize for Gaps<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(GapJson))
-    }
-}
-
-struct GapJson<'a>(&'a Gap);
-
-impl Serialize for GapJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        match &self.0.at {
-            GapAt::Kva(kva) => map.serialize_entry("kva", &Text(kva))?,
-            GapAt::Index(index) => map.serialize_entry("index", index)?,
-            GapAt::Key(key) => map.serialize_entry("key", &Text(Hex(key)))?,
-            GapAt::Map => {}
-            other => map.serialize_entry("at", &Text(other))?,
-        }
-        map.serialize_entry("reason", &Text(&self.0.reason))?;
-        map.end()
     }
 }

@@ -1,13 +1,15 @@
 //! Entries as JSON.
 
-use bpfmaps::{Bytes, CpuValue, Entry};
+use bpfmaps::{Bytes, CpuValue, Entry, Frame, SlotAt};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::value::Text;
+use super::object::ObjectJson;
+use super::value::{Address, Text};
 use crate::hex::Hex;
 use crate::object::Object;
 use crate::shape::Shape;
+use crate::special::Place;
 use crate::walk::Described;
 
 /// One entry, as an element of `entries` or, with its map's id, as a line.
@@ -30,13 +32,46 @@ impl Serialize for EntryJson<'_> {
             }
             Entry::PerCpu { key, values } => {
                 map.serialize_entry("key", &self.key(key))?;
-                map.serialize_entry(
-                    "percpu",
-                    &PerCpu {
-                        entry: self,
-                        values,
-                    },
-                )?;
+                map.serialize_entry("percpu", &self.per_cpu(values))?;
+            }
+            Entry::Owned { owner, key, value } => {
+                map.serialize_entry("owner", &ObjectJson(owner))?;
+                if let Some(key) = key {
+                    map.serialize_entry("key", &self.key(key))?;
+                }
+                map.serialize_entry("value", &self.value(value))?;
+            }
+            Entry::OwnedPerCpu { owner, key, values } => {
+                map.serialize_entry("owner", &ObjectJson(owner))?;
+                map.serialize_entry("key", &self.key(key))?;
+                map.serialize_entry("percpu", &self.per_cpu(values))?;
+            }
+            Entry::Slot { at, refers, value } => {
+                match at {
+                    SlotAt::Index(index) => map.serialize_entry("index", &index)?,
+                    SlotAt::Key(key) => map.serialize_entry("key", &self.key(key))?,
+                }
+                map.serialize_entry("refers", &ObjectJson(refers))?;
+                if let Some(value) = value {
+                    map.serialize_entry("value", &self.value(value))?;
+                }
+            }
+            Entry::Record {
+                position,
+                state,
+                value,
+            } => {
+                map.serialize_entry("record", &position)?;
+                map.serialize_entry("state", state.name())?;
+                map.serialize_entry("value", &self.value(value))?;
+            }
+            Entry::Element { position, value } => {
+                map.serialize_entry("element", &position)?;
+                map.serialize_entry("value", &self.value(value))?;
+            }
+            Entry::Stack { id, frames } => {
+                map.serialize_entry("stack", &id)?;
+                map.serialize_entry("frames", &Frames(frames))?;
             }
             _ => map.serialize_entry("unsupported", "entries of this kind are not rendered")?,
         }
@@ -49,6 +84,7 @@ impl<'a> EntryJson<'a> {
         ValueJson {
             shape: self.map.key.as_ref(),
             bytes: Bytes::whole(key),
+            place: None,
         }
     }
 
@@ -56,7 +92,48 @@ impl<'a> EntryJson<'a> {
         ValueJson {
             shape: self.map.value.as_ref(),
             bytes,
+            place: self.map.place(),
         }
+    }
+
+    fn per_cpu(&'a self, values: &'a [CpuValue<'a>]) -> PerCpu<'a> {
+        PerCpu {
+            entry: self,
+            values,
+        }
+    }
+}
+
+struct Frames<'a>(&'a [Frame]);
+
+impl Serialize for Frames<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(FrameJson))
+    }
+}
+
+struct FrameJson<'a>(&'a Frame);
+
+impl Serialize for FrameJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self.0 {
+            Frame::Address { ip, symbol } => {
+                map.serialize_entry("ip", &Text(Address(*ip)))?;
+                if let Some(symbol) = symbol {
+                    map.serialize_entry("symbol", &Text(symbol))?;
+                }
+            }
+            Frame::BuildId { build_id, offset } => {
+                map.serialize_entry("build_id", &Text(Hex(build_id)))?;
+                map.serialize_entry("offset", offset)?;
+            }
+            Frame::NoBuildId { ip } => {
+                map.serialize_entry("ip", &Text(Address(*ip)))?;
+                map.serialize_entry("why", "no build id")?;
+            }
+        }
+        map.end()
     }
 }
 
@@ -96,6 +173,7 @@ impl Serialize for CpuJson<'_> {
 struct ValueJson<'a> {
     shape: Option<&'a Shape>,
     bytes: Bytes<'a>,
+    place: Option<Place<'a>>,
 }
 
 impl Serialize for ValueJson<'_> {
@@ -103,7 +181,11 @@ impl Serialize for ValueJson<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("hex", &Text(Hex(self.bytes.present)))?;
         if let Some(shape) = self.shape {
-            map.serialize_entry("typed", &Object::new(shape, self.bytes))?;
+            let object = Object::new(shape, self.bytes);
+            match &self.place {
+                Some(place) => map.serialize_entry("typed", &object.within(place))?,
+                None => map.serialize_entry("typed", &object)?,
+            }
         }
         if !self.bytes.is_whole() {
             map.serialize_entry("missing", &Missing(self.bytes))?;

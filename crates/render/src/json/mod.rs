@@ -3,7 +3,14 @@
 
 mod document;
 mod entry;
+mod gaps;
+mod header;
+mod object;
+mod progs;
+mod special;
+mod state;
 mod value;
 
-pub(crate) use document::Document;
+pub(crate) use document::{Document, Part};
+pub(crate) use progs::{document as progs, lines as prog_lines};
 pub(crate) use value::Text;

@@ -3,17 +3,22 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::special::SpecialJson;
 use crate::hex::Hex;
 use crate::object::{Object, Scalar};
 use crate::shape::{EnumText, Form, Record};
 
 /// Integers and floats are numbers, 128-bit integers decimal strings, enums
-/// their names, pointers hexadecimal strings, records objects (anonymous
+/// their names, pointers hexadecimal strings, the programs of a `struct_ops`
+/// map objects, records objects (anonymous
 /// members among the others), arrays arrays, or strings where they are text.
 /// What could not be read is `null`, and nothing else is; one `null` ends an
 /// array of which the rest is missing.
 impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(field) = self.special() {
+            return SpecialJson(field).serialize(serializer);
+        }
         match &self.node.form {
             _ if self.is_missing() => serializer.serialize_unit(),
             Form::Record(record) => {
@@ -63,6 +68,15 @@ fn scalar<S: Serializer>(value: Scalar<'_>, serializer: S) -> Result<S::Ok, S::E
         Scalar::Single(value) if value.is_finite() => serializer.serialize_f32(value),
         Scalar::Single(value) => serializer.collect_str(&value),
         Scalar::Pointer(value) => serializer.collect_str(&Address(value)),
+        Scalar::Program(0, _) => serializer.collect_str(&Address(0)),
+        Scalar::Program(id, prog) => {
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry("prog", &id)?;
+            if let Some(prog) = prog {
+                map.serialize_entry("name", &prog.name)?;
+            }
+            map.end()
+        }
         Scalar::Enum(table, bits) => match table.text(bits) {
             EnumText::Name(name) => serializer.serialize_str(name),
             EnumText::Flags(flags) => serializer.collect_str(&flags),

@@ -4,10 +4,13 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use bpfmaps::Progs;
 use btf_layout::{Btf, Error, IntEncoding, RecordKind, SectionVars, Type, TypeId};
 use rustc_hash::FxHashMap;
 
-use super::{Array, EnumTable, Flavour, Form, Int, Member, Node, Record, RecordForm, Text};
+use super::{
+    Array, EnumTable, Flavour, Form, Int, Member, Node, Programs, Record, RecordForm, Text,
+};
 
 /// How deep structs and arrays may nest by value.
 const MAX_DEPTH: u32 = 32;
@@ -23,9 +26,11 @@ const MAX_ENUMERATORS: usize = 1 << 20;
 const MAX_LEAVES: u64 = 4096;
 const MAX_LEAVES_PER_BYTE: u64 = 64;
 
-pub(super) fn compile(btf: &Btf, id: TypeId) -> Rc<Node> {
+/// With `progs`, pointers to functions are ids of these.
+pub(super) fn compile(btf: &Btf, id: TypeId, progs: Option<Rc<Progs>>) -> Rc<Node> {
     let mut compiler = Compiler {
         btf,
+        progs,
         done: FxHashMap::default(),
         members_left: MAX_MEMBERS,
         enumerators_left: MAX_ENUMERATORS,
@@ -35,6 +40,7 @@ pub(super) fn compile(btf: &Btf, id: TypeId) -> Rc<Node> {
 
 struct Compiler<'b> {
     btf: &'b Btf,
+    progs: Option<Rc<Progs>>,
     /// `None` while the type is being compiled.
     done: FxHashMap<TypeId, Option<Rc<Node>>>,
     members_left: usize,
@@ -99,7 +105,12 @@ impl Compiler<'_> {
                 bits,
                 ..
             } => int(size, encoding, bit_offset, bits)?,
-            Type::Ptr { .. } => Form::Pointer,
+            Type::Ptr { target } => match &self.progs {
+                Some(progs) if self.is_function(target) => {
+                    Form::Program(Programs(Rc::clone(progs)))
+                }
+                _ => Form::Pointer,
+            },
             Type::Float { .. } => Form::Float,
             Type::Enum {
                 size,
@@ -199,6 +210,10 @@ impl Compiler<'_> {
             name: name.into(),
             members: labelled(members),
         }))
+    }
+
+    fn is_function(&self, id: TypeId) -> bool {
+        matches!(self.btf.resolve(id), Ok((_, Type::FuncProto { .. })))
     }
 
     fn spend_member(&mut self) -> Result<(), Reject> {

@@ -6,6 +6,7 @@ mod enums;
 
 use std::rc::Rc;
 
+use bpfmaps::{ProgInfo, Progs};
 use btf_layout::{BitRange, Btf, TypeId};
 
 pub(crate) use enums::{EnumTable, EnumText};
@@ -23,7 +24,16 @@ impl Shape {
     /// What cannot be compiled becomes [`Form::Opaque`], in its place.
     pub(crate) fn new(btf: &Btf, id: TypeId) -> Self {
         Self {
-            root: compile::compile(btf, id),
+            root: compile::compile(btf, id, None),
+            name: btf.type_name(id),
+        }
+    }
+
+    /// The same for the value of a `struct_ops` map, whose pointers to
+    /// functions hold the ids of programs.
+    pub(crate) fn of_struct_ops(btf: &Btf, id: TypeId, progs: Rc<Progs>) -> Self {
+        Self {
+            root: compile::compile(btf, id, Some(progs)),
             name: btf.type_name(id),
         }
     }
@@ -44,11 +54,25 @@ pub(crate) enum Form {
     Int(Int),
     Enum(EnumTable),
     Pointer,
+    /// A program's id, in the place of a pointer to a function.
+    Program(Programs),
     Float,
     Record(Record),
     Array(Array),
     /// No value can be made of the bytes, for this reason.
     Opaque(String),
+}
+
+/// The programs that an id may be of.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs(Rc<Progs>);
+
+impl Programs {
+    pub(crate) fn find(&self, id: u32) -> Option<&ProgInfo> {
+        let progs = &self.0.progs;
+        let at = progs.binary_search_by_key(&id, |prog| prog.id).ok()?;
+        progs.get(at)
+    }
 }
 
 /// An integer. `bits` bits from `bit_offset` on are the value.

@@ -56,6 +56,24 @@ impl<'a> Doc<'a> {
         Self::Word(role, text.into())
     }
 
+    /// The same without what it borrows.
+    pub(super) fn into_owned(self) -> Doc<'static> {
+        let list = match self {
+            Self::Word(role, text) => return Doc::Word(role, text.into_owned().into()),
+            Self::List(list) => list,
+        };
+        let items = list.items.into_iter().map(|item| Item {
+            label: item.label.into_owned().into(),
+            doc: item.doc.into_owned(),
+        });
+        Doc::List(List {
+            kind: list.kind,
+            items: items.collect(),
+            grid: list.grid,
+            left_out: list.left_out,
+        })
+    }
+
     /// Columns on one line, if they are no more than `limit`.
     pub(super) fn width(&self, limit: usize, nested: bool) -> Option<usize> {
         let width = match self {

@@ -4,27 +4,36 @@ mod columns;
 mod doc;
 mod entries;
 mod hexdump;
+mod lines;
+mod list;
+mod object;
 mod page;
+mod paragraph;
+mod row;
+mod special;
+mod state;
 mod table;
 mod value;
 
 use std::io::{self, Write};
 use std::mem;
 
-use bpfmaps::{BpfMapAccessor, KernelInfo, MapInfo, Maps, Walk};
+use bpfmaps::{MapInfo, MapType, Maps, Walk};
 
+use crate::context::Context;
 use crate::walk::{Causes, Described, Visited, visit};
 use crate::{Error, Options, Outcome};
 use entries::Entries;
 use page::{Page, Role};
-use table::{Align, Cell, Column, Row, Table};
+
+pub(crate) use list::{maps, progs};
 
 /// How many gaps of a map are written out.
 const MAX_GAPS: usize = 5;
 
 /// A paragraph for each map, and at the end what is missing of them all.
 pub(crate) fn dump(
-    accessor: &dyn BpfMapAccessor,
+    context: &Context<'_>,
     maps: &Maps,
     options: &Options,
     out: &mut dyn Write,
@@ -36,19 +45,16 @@ pub(crate) fn dump(
         if index > 0 {
             page.end_line()?;
         }
-        let map = Described::new(accessor, info);
-        title(&mut page, &map)?;
+        let map = Described::new(context, info);
+        title(&mut page, &map, maps, options)?;
         let mut entries = Entries::new(&map, options.width);
-        let visited = visit(accessor, info, options.limit, |entry| {
+        let visited = visit(context.accessor, &map, options.limit, |entry| {
             entries.push(&mut page, entry)
         })?;
         entries.finish(&mut page)?;
-        let is_section = entries.is_section();
-        account(&mut page, &visited, options.limit, is_section)?;
-        incomplete += usize::from(match &visited.result {
-            Ok(walk) => gap_count(walk) > 0,
-            Err(_) => true,
-        });
+        let counted = entries.counted(visited.count);
+        account(&mut page, &visited, options.limit, counted)?;
+        incomplete += usize::from(visited.result.is_err() || visited.gaps() > 0);
         outcome.add(map, visited);
     }
     listing(&mut page, &maps.walk)?;
@@ -65,117 +71,85 @@ pub(crate) fn dump(
     Ok(outcome)
 }
 
-/// A row for each map.
-pub(crate) fn maps(
-    kernel: &KernelInfo,
+/// The types of keys and values, or how many bytes they have.
+fn sizes(map: &Described<'_>) -> Option<String> {
+    let MapInfo {
+        map_type,
+        key_size,
+        value_size,
+        ..
+    } = *map.info;
+    let value = match &map.value {
+        Some(shape) => shape.name.clone(),
+        None => format!("{value_size} bytes"),
+    };
+    match &map.key {
+        // The key of a storage is just how bpf(2) is told the owner.
+        _ if is_storage(map_type) => Some(value),
+        Some(key) if map.value.is_some() => Some(format!("{} → {value}", key.name)),
+        None if map.value.is_some() => Some(value),
+        _ if key_size == 0 && value_size == 0 => None,
+        _ if key_size == 0 => Some(value),
+        _ => Some(format!("{key_size} + {value}")),
+    }
+}
+
+/// Whether each entry is told from others by its owner alone.
+fn is_storage(map_type: MapType) -> bool {
+    matches!(
+        map_type,
+        MapType::TASK_STORAGE
+            | MapType::INODE_STORAGE
+            | MapType::SK_STORAGE
+            | MapType::CGRP_STORAGE
+    )
+}
+
+fn title(
+    page: &mut Page<'_>,
+    map: &Described<'_>,
     maps: &Maps,
     options: &Options,
-    out: &mut dyn Write,
-) -> Result<(), Error> {
-    let mut page = Page::new(out, options.style, options.width);
-    page.word(
-        Role::Title,
-        &format!("Linux {} {}", kernel.release, kernel.arch),
-    )?;
-    let cpus = count(kernel.possible_cpus.0.len() as u64, "CPU", "CPUs");
-    let listed = count(maps.maps.len() as u64, "map", "maps");
-    page.plain(&format!(", {cpus}, {listed}"))?;
-    page.end_line()?;
-    let mut table = Table::new(
-        [
-            ("ID", Align::Right),
-            ("TYPE", Align::Left),
-            ("NAME", Align::Left),
-            ("KEY", Align::Right),
-            ("VALUE", Align::Right),
-            ("MAX", Align::Right),
-            ("MEMORY", Align::Right),
-            ("FLAGS", Align::Left),
-        ]
-        .map(|(title, align)| Column {
-            title: title.into(),
-            align,
-            likely: 0,
-        })
-        .into(),
-        1,
-    );
-    for info in &maps.maps {
-        table.push(&mut page, map_row(info))?;
-    }
-    table.settle(&mut page)?;
-    listing(&mut page, &maps.walk)?;
-    Ok(())
-}
-
-fn map_row(info: &MapInfo) -> Row {
-    let mut flags = match info.flags {
-        0 => String::new(),
-        flags => format!("{flags:#x}"),
-    };
-    if info.frozen == Some(true) {
-        flags.push_str(if flags.is_empty() {
-            "frozen"
-        } else {
-            " frozen"
-        });
-    }
-    // Maps without keys have no size to tell.
-    let size = |size: u32| match size {
-        0 => "-".to_owned(),
-        size => size.to_string(),
-    };
-    let cells = [
-        (Role::Title, info.id.to_string()),
-        (Role::Plain, info.map_type.to_string()),
-        (Role::Name, info.name.clone()),
-        (Role::Plain, size(info.key_size)),
-        (Role::Plain, size(info.value_size)),
-        (Role::Plain, info.max_entries.to_string()),
-        (Role::Plain, info.memory.map_or("-".to_owned(), bytes)),
-        (Role::Plain, flags),
-    ];
-    Row {
-        cells: cells.map(|(role, text)| Cell { role, text }).into(),
-        note: None,
-    }
-}
-
-/// A number of bytes in the largest unit that it fills.
-fn bytes(bytes: u64) -> String {
-    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    for (shift, unit) in units {
-        if bytes >> shift > 0 {
-            let tenths = (bytes >> (shift - 10)).saturating_mul(10) >> 10;
-            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
-        }
-    }
-    format!("{bytes} B")
-}
-
-fn title(page: &mut Page<'_>, map: &Described<'_>) -> io::Result<()> {
+) -> io::Result<()> {
     let info = map.info;
     let name = format!("{} {}", info.id, info.name);
     page.word(Role::Title, name.trim_end())?;
     page.plain(&format!("   {}", info.map_type))?;
-    let key = map.key.as_ref().map(|shape| shape.name.as_str());
-    let value = map.value.as_ref().map(|shape| shape.name.as_str());
-    let sizes = || format!("{} + {} bytes", info.key_size, info.value_size);
-    page.plain("   ")?;
-    match (key, value) {
-        (Some(key), Some(value)) => page.plain(&format!("{key} → {value}"))?,
-        (None, Some(value)) => page.plain(value)?,
-        _ => page.plain(&sizes())?,
+    if let Some(sizes) = sizes(map) {
+        page.plain(&format!("   {sizes}"))?;
     }
-    let max = count(u64::from(info.max_entries), "entry", "entries");
-    page.word(Role::Faint, &format!("   at most {max}"))?;
+    let max = u64::from(info.max_entries);
+    let max = match info.map_type {
+        MapType::ARENA => Some(count(max, "page", "pages")),
+        // That is the size of the ring, which its state tells.
+        MapType::RINGBUF | MapType::USER_RINGBUF => None,
+        _ if max == 0 => None,
+        _ => Some(count(max, "entry", "entries")),
+    };
+    if let Some(max) = max {
+        page.word(Role::Faint, &format!("   at most {max}"))?;
+    }
     if info.frozen == Some(true) {
         page.word(Role::Faint, ", frozen")?;
     }
+    if let Some(outer) = options.inner_of.get(&info.id) {
+        let named = maps.maps.iter().find(|map| map.id == *outer);
+        let name = named.map_or("", |map| map.name.as_str());
+        let text = format!("   inner of {outer} {name}");
+        page.word(Role::Faint, text.trim_end())?;
+    }
     page.end_line()?;
-    match &map.btf_error {
-        Some(error) => page.line(2, Role::Problem, &format!("no types: {}", Causes(error))),
-        None => Ok(()),
+    if let Some(error) = &map.btf_error {
+        page.line(2, Role::Problem, &format!("no types: {}", Causes(error)))?;
+    }
+    match &map.state {
+        Ok(Some(state)) => page.line(2, Role::Plain, &state::text(state)),
+        Ok(None) => Ok(()),
+        Err(error) => page.line(
+            2,
+            Role::Problem,
+            &format!("state not read: {}", Causes(error)),
+        ),
     }
 }
 
@@ -184,16 +158,12 @@ fn account(
     page: &mut Page<'_>,
     visited: &Visited,
     limit: Option<u64>,
-    is_section: bool,
+    counted: Option<String>,
 ) -> io::Result<()> {
     if visited.limited {
         let limit = limit.unwrap_or(visited.count);
         page.line(2, Role::Faint, &format!("stopped at the limit of {limit}"))?;
-    } else if !(is_section && visited.count == 1 || visited.result.is_err()) {
-        let text = match visited.count {
-            0 => "no entries".to_owned(),
-            entries => count(entries, "entry", "entries"),
-        };
+    } else if let Some(text) = counted.filter(|_| visited.result.is_ok()) {
         page.line(2, Role::Faint, &text)?;
     }
     match mem::take(&mut page.left_out) {

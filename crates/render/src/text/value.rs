@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use super::columns::{record_cells, record_columns};
 use super::doc::{Doc, Item, List, ListKind};
 use super::page::Role;
+use super::special::special;
 use super::table::{Align, Cell, Column, Grid, Row};
+use crate::context::prog_name;
 use crate::hex::Hex;
 use crate::object::{Object, Scalar};
 use crate::shape::{Array, EnumText, Form, Record, RecordForm};
@@ -21,6 +23,9 @@ const MAX_OPAQUE: usize = 16;
 
 /// A value, whole or in part.
 pub(super) fn value<'a>(object: &Object<'a>) -> Doc<'a> {
+    if let Some(field) = object.special() {
+        return special(&field);
+    }
     match &object.node.form {
         _ if object.is_missing() => Doc::word(Role::Problem, "missing"),
         Form::Record(record) if record.form == RecordForm::Section => section(object, record),
@@ -54,8 +59,12 @@ pub(super) fn scalar<'a>(object: &Object<'a>) -> (Role, Cow<'a, str>) {
             (Role::Text, format!("{:?}", char::from(value)).into())
         }
         Scalar::Char(value) => plain(value.to_string()),
-        Scalar::Pointer(0) => (Role::Faint, "NULL".into()),
+        Scalar::Pointer(0) | Scalar::Program(0, _) => (Role::Faint, "NULL".into()),
         Scalar::Pointer(value) => (Role::Address, format!("{value:#x}").into()),
+        Scalar::Program(id, prog) => {
+            let name = prog.map(prog_name).unwrap_or_default();
+            plain(format!("prog {id} {name}").trim_end().to_owned())
+        }
         Scalar::Enum(table, bits) => match table.text(bits) {
             EnumText::Name(name) => (Role::Plain, name.into()),
             EnumText::Flags(flags) => plain(flags.to_string()),

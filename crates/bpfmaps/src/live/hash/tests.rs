@@ -29,7 +29,7 @@ impl Model {
     fn walk(&self) -> (bool, Walk, Vec<[u8; 2]>) {
         let mut seen = Vec::new();
         let mut visit = |entry: Entry<'_>| {
-            seen.push(entry.key().try_into().unwrap());
+            seen.push(entry.key().unwrap().try_into().unwrap());
             ControlFlow::Continue(())
         };
         let mut walker = Walker::new(&mut visit);

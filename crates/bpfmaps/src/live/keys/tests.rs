@@ -59,7 +59,7 @@ impl Model {
         let mut seen = BTreeMap::new();
         let shape = Shape::new(2, 1, None);
         let mut visit = |entry: Entry<'_>| {
-            let key = u16::from_le_bytes(entry.key().try_into().unwrap());
+            let key = u16::from_le_bytes(entry.key().unwrap().try_into().unwrap());
             *seen.entry(key).or_default() += 1;
             ControlFlow::Continue(())
         };

@@ -1,0 +1,37 @@
+//! The state of a map as a whole, for the types that have one.
+
+use guestmem::Kva;
+
+use super::{bloom, queue, ring_buffer, struct_ops};
+use crate::target::Target;
+use crate::{Error, MapInfo, MapState, MapType};
+
+/// Whether maps of this type have a state.
+pub(crate) fn has_state(map_type: MapType) -> bool {
+    matches!(
+        map_type,
+        MapType::BLOOM_FILTER
+            | MapType::QUEUE
+            | MapType::STACK
+            | MapType::RINGBUF
+            | MapType::USER_RINGBUF
+            | MapType::STRUCT_OPS
+    )
+}
+
+/// The state of `map`, whose `struct bpf_map` is at `at`; `None` for types
+/// that have none.
+pub(crate) fn state(
+    target: &dyn Target,
+    map: &MapInfo,
+    at: Kva,
+) -> Result<Option<MapState>, Error> {
+    match map.map_type {
+        MapType::BLOOM_FILTER => bloom::state(target, at),
+        MapType::QUEUE | MapType::STACK => queue::state(target, at),
+        MapType::RINGBUF | MapType::USER_RINGBUF => ring_buffer::state(target, at),
+        MapType::STRUCT_OPS => struct_ops::state(target, map, at),
+        _ => return Ok(None),
+    }
+    .map(Some)
+}

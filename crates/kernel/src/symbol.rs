@@ -1,0 +1,26 @@
+//! A place in the kernel, by name.
+
+use std::fmt;
+
+/// A place in the kernel's code or data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// The function or variable.
+    pub name: String,
+    /// Bytes from its start.
+    pub offset: u64,
+    /// The module that it belongs to; `bpf` for BPF programs, trampolines
+    /// and the like.
+    pub module: Option<String>,
+}
+
+impl fmt::Display for Symbol {
+    /// As the kernel prints it in a trace: `name+0x1c [module]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{:#x}", self.name, self.offset)?;
+        match &self.module {
+            Some(module) => write!(f, " [{module}]"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+/* Timers and locks in values. */
+#include "special.h"
+
+struct timed {
+    __u64 before;
+    struct bpf_timer timer;
+    struct bpf_spin_lock guard;
+    __u32 after;
+};
+
+MAP(timers, HASH, __u32, struct timed, 20);
+MAP(timers_lru, LRU_HASH, __u32, struct timed, 20);
+MAP(timer_slots, ARRAY, __u32, struct timed, 6);
+
+static long (*const timer_init)(struct bpf_timer *timer, void *map,
+                                __u64 flags) = (void *)BPF_FUNC_timer_init;
+static long (*const timer_call)(struct bpf_timer *timer, void *call) =
+    (void *)BPF_FUNC_timer_set_callback;
+static long (*const timer_start)(struct bpf_timer *timer, __u64 nsecs,
+                                 __u64 flags) = (void *)BPF_FUNC_timer_start;
+static long (*const timer_cancel)(struct bpf_timer *timer) = (void *)BPF_FUNC_timer_cancel;
+
+#define CLOCK_MONOTONIC 1
+#define CLOCK_BOOTTIME 7
+#define ABSOLUTE 1
+
+/* What is to become of a timer. */
+enum {
+    LEFT_ALONE,
+    SET_UP,
+    ARMED,
+    ARMED_OTHERWISE,
+    CANCELLED,
+};
+
+static int rings(void *map, __u32 *key, struct timed *value)
+{
+    value->after++;
+    return 0;
+}
+
+static int rings_otherwise(void *map, __u32 *key, struct timed *value)
+{
+    value->after--;
+    return 0;
+}
+
+/* Returns 0, or 1 if the kernel takes no absolute time so that the timer got a distance, or 2. */
+static inline int set(void *map, struct request *request)
+{
+    struct timed value = {.before = request->number, .after = ~request->number};
+    __u32 key = request->key, what = request->number & 7;
+    int otherwise = what == ARMED_OTHERWISE, result = 0;
+    struct timed *timed;
+
+    map_update(map, &key, &value, BPF_ANY);
+    timed = map_lookup(map, &key);
+    if (!timed)
+        return 2;
+    if (what == LEFT_ALONE)
+        return 0;
+    if (timer_init(&timed->timer, map, otherwise ? CLOCK_BOOTTIME : CLOCK_MONOTONIC))
+        return 2;
+    if (otherwise)
+        timer_call(&timed->timer, rings_otherwise);
+    else
+        timer_call(&timed->timer, rings);
+    if (what == SET_UP)
+        return 0;
+    if (timer_start(&timed->timer, request->argument, ABSOLUTE)) {
+        if (timer_start(&timed->timer, request->argument, 0))
+            return 2;
+        result = 1;
+    }
+    if (what == CANCELLED)
+        timer_cancel(&timed->timer);
+    return result;
+}
+
+SECTION("tc")
+int arm(struct __sk_buff *packet)
+{
+    struct request *request = request_of(packet);
+
+    return request ? set(&timers, request) : 2;
+}
+
+SECTION("tc")
+int arm_lru(struct __sk_buff *packet)
+{
+    struct request *request = request_of(packet);
+
+    return request ? set(&timers_lru, request) : 2;
+}
+
+SECTION("tc")
+int arm_slot(struct __sk_buff *packet)
+{
+    struct request *request = request_of(packet);
+
+    return request ? set(&timer_slots, request) : 2;
+}
