@@ -59,7 +59,6 @@ struct stash {
 };
 
 MAP(graphs, HASH, __u32, struct graph, 10);
-MAP(graphs_lru, LRU_HASH, __u32, struct graph, 10);
 MAP(graph_slots, ARRAY, __u32, struct graph, 3);
 MAP(pairs, ARRAY, __u32, struct pair, 2);
 MAP(stashes, HASH, __u32, struct stash, 10);
@@ -121,15 +120,6 @@ int put_key(struct __sk_buff *packet)
 {
     struct request *request = request_of(packet);
     struct graph *graph = request ? made(&graphs, request->key) : 0;
-
-    return graph ? put(graph, request) : 2;
-}
-
-SECTION("tc")
-int put_lru(struct __sk_buff *packet)
-{
-    struct request *request = request_of(packet);
-    struct graph *graph = request ? made(&graphs_lru, request->key) : 0;
 
     return graph ? put(graph, request) : 2;
 }

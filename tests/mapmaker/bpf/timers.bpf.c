@@ -8,8 +8,15 @@ struct timed {
     __u32 after;
 };
 
+/* LRU maps take no locks. */
+struct timed_lru {
+    __u64 before;
+    struct bpf_timer timer;
+    __u32 after;
+};
+
 MAP(timers, HASH, __u32, struct timed, 20);
-MAP(timers_lru, LRU_HASH, __u32, struct timed, 20);
+MAP(timers_lru, LRU_HASH, __u32, struct timed_lru, 20);
 MAP(timer_slots, ARRAY, __u32, struct timed, 6);
 
 static long (*const timer_init)(struct bpf_timer *timer, void *map,
@@ -33,70 +40,60 @@ enum {
     CANCELLED,
 };
 
-static int rings(void *map, __u32 *key, struct timed *value)
+static int rings(void *map, __u32 *key, void *value)
 {
-    value->after++;
     return 0;
 }
 
-static int rings_otherwise(void *map, __u32 *key, struct timed *value)
+static int rings_otherwise(void *map, __u32 *key, void *value)
 {
-    value->after--;
     return 0;
 }
 
 /* Returns 0, or 1 if the kernel takes no absolute time so that the timer got a distance, or 2. */
-static inline int set(void *map, struct request *request)
+static inline int set(struct bpf_timer *timer, void *map, struct request *request)
 {
-    struct timed value = {.before = request->number, .after = ~request->number};
-    __u32 key = request->key, what = request->number & 7;
+    __u32 what = request->number & 7;
     int otherwise = what == ARMED_OTHERWISE, result = 0;
-    struct timed *timed;
 
-    map_update(map, &key, &value, BPF_ANY);
-    timed = map_lookup(map, &key);
-    if (!timed)
-        return 2;
     if (what == LEFT_ALONE)
         return 0;
-    if (timer_init(&timed->timer, map, otherwise ? CLOCK_BOOTTIME : CLOCK_MONOTONIC))
+    if (timer_init(timer, map, otherwise ? CLOCK_BOOTTIME : CLOCK_MONOTONIC))
         return 2;
     if (otherwise)
-        timer_call(&timed->timer, rings_otherwise);
+        timer_call(timer, rings_otherwise);
     else
-        timer_call(&timed->timer, rings);
+        timer_call(timer, rings);
     if (what == SET_UP)
         return 0;
-    if (timer_start(&timed->timer, request->argument, ABSOLUTE)) {
-        if (timer_start(&timed->timer, request->argument, 0))
+    if (timer_start(timer, request->argument, ABSOLUTE)) {
+        if (timer_start(timer, request->argument, 0))
             return 2;
         result = 1;
     }
     if (what == CANCELLED)
-        timer_cancel(&timed->timer);
+        timer_cancel(timer);
     return result;
 }
 
-SECTION("tc")
-int arm(struct __sk_buff *packet)
-{
-    struct request *request = request_of(packet);
+#define ARM(name, map, type)                                                                       \
+    SECTION("tc")                                                                                  \
+    int name(struct __sk_buff *packet)                                                             \
+    {                                                                                              \
+        struct request *request = request_of(packet);                                              \
+        struct type value = {}, *timed;                                                            \
+        __u32 key;                                                                                 \
+                                                                                                   \
+        if (!request)                                                                              \
+            return 2;                                                                              \
+        key = request->key;                                                                        \
+        value.before = request->number;                                                            \
+        value.after = ~request->number;                                                            \
+        map_update(&map, &key, &value, BPF_ANY);                                                   \
+        timed = map_lookup(&map, &key);                                                            \
+        return timed ? set(&timed->timer, &map, request) : 2;                                      \
+    }
 
-    return request ? set(&timers, request) : 2;
-}
-
-SECTION("tc")
-int arm_lru(struct __sk_buff *packet)
-{
-    struct request *request = request_of(packet);
-
-    return request ? set(&timers_lru, request) : 2;
-}
-
-SECTION("tc")
-int arm_slot(struct __sk_buff *packet)
-{
-    struct request *request = request_of(packet);
-
-    return request ? set(&timer_slots, request) : 2;
-}
+ARM(arm, timers, timed)
+ARM(arm_lru, timers_lru, timed_lru)
+ARM(arm_slot, timer_slots, timed)

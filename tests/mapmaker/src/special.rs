@@ -25,14 +25,10 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
         let lacks = functions.iter().find(|name| !kernel.function(name));
         lacks.map(|name| format!("the kernel has no function {name}"))
     };
+    let no_references = needs(&["bpf_task_from_pid", "bpf_cgroup_from_id"]);
     type Make = fn(&mut Maker) -> Result<()>;
-    let rows: [(&str, Option<String>, Make); 5] = [
+    let rows: [(&str, Option<String>, Make); 4] = [
         ("bpf_wq", needs(&["bpf_wq_init"]), works),
-        (
-            "kptrs with references",
-            needs(&["bpf_task_from_pid", "bpf_cgroup_from_id"]),
-            references,
-        ),
         (
             "lists and trees",
             needs(&[
@@ -58,7 +54,17 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
             None => make(maker).context(what)?,
         }
     }
-    sightings(maker).context("kptrs without references")
+    let kptrs = if let Some(reason) = no_references {
+        maker.skip("kptrs with references", reason);
+        maker.load(maker.open("kptrs_old")?)?
+    } else {
+        let object = maker.load(maker.open("kptrs")?)?;
+        references(maker, &object).context("kptrs with references")?;
+        object
+    };
+    sightings(maker, &kptrs).context("kptrs without references")?;
+    maker.hold(kptrs);
+    Ok(())
 }
 
 /// Asks a program, and fails unless it returns 0.
@@ -118,18 +124,19 @@ fn timers(maker: &mut Maker) -> Result<()> {
                 _ => "rings",
             };
             let timer = match what {
-                0 => json!({"armed": false}),
-                1 | 4 => json!({"armed": false, "callback": callback, "prog": prog}),
+                // A cancelled one has lost its callback.
+                0 | 4 => json!({"armed": false}),
+                1 => json!({"armed": false, "callback": callback, "prog": prog}),
                 _ if result == 1 => json!({"armed": true, "callback": callback, "prog": prog}),
                 _ => json!({
                     "armed": true, "expires_ns": expires, "callback": callback, "prog": prog,
                 }),
             };
-            entries.push((
-                n,
-                json!({"before": number, "after": !number}),
-                json!({"timer": {"timer": timer}, "guard": {"spin_lock": {"held": false}}}),
-            ));
+            let mut special = json!({"timer": {"timer": timer}});
+            if map != "timers_lru" {
+                special["guard"] = json!({"spin_lock": {"held": false}});
+            }
+            entries.push((n, json!({"before": number, "after": !number}), special));
         }
         if map == "timer_slots" {
             // The last slot was never touched.
@@ -197,17 +204,8 @@ fn kptr(to: Option<Value>) -> Value {
     }
 }
 
-/// Pointers that nobody holds a reference for. The name of their tag has changed.
-fn sightings(maker: &mut Maker) -> Result<()> {
-    let object = match maker.load(maker.open("kptrs")?) {
-        Ok(object) => object,
-        Err(error) => {
-            let older = maker.load(maker.open("kptrs_old")?);
-            let older = older.with_context(|| format!("and the newer object: {error:#}"))?;
-            maker.skip("kptrs by their newer name", format!("{error:#}"));
-            older
-        }
-    };
+/// Pointers that nobody holds a reference for.
+fn sightings(maker: &mut Maker, object: &Object) -> Result<()> {
     for (names, program) in [
         (&["sightings", "sightings_lru"][..], "see"),
         (&["sighting_slots"], "see_slot"),
@@ -217,7 +215,7 @@ fn sightings(maker: &mut Maker) -> Result<()> {
             // None in every other entry.
             let number = key % 2 * (key + 5);
             let argument = u64::from(key) << 40 | 9;
-            ask(maker, &object, program, (key, number, argument))?;
+            ask(maker, object, program, (key, number, argument))?;
             let task = kptr((number != 0).then(this_task));
             entries.push((
                 key,
@@ -226,15 +224,13 @@ fn sightings(maker: &mut Maker) -> Result<()> {
             ));
         }
         for name in names {
-            tell(maker, &object, name, &entries)?;
+            tell(maker, object, name, &entries)?;
         }
     }
-    maker.hold(object);
     Ok(())
 }
 
-fn references(maker: &mut Maker) -> Result<()> {
-    let object = maker.load(maker.open("kptrs")?)?;
+fn references(maker: &mut Maker, object: &Object) -> Result<()> {
     let me = std::process::id();
     let group = Cgroup::make("/made/held")?;
     let wide = |id: u64| u32::try_from(id & 0xffff_ffff).unwrap_or(0);
@@ -262,13 +258,13 @@ fn references(maker: &mut Maker) -> Result<()> {
     for (map, program) in [("holdings", "hold_key"), ("holding_slots", "hold_slot")] {
         let mut entries = Vec::new();
         for (key, row) in (0_u32..).zip(rows) {
-            ask(maker, &object, program, (key, row.0, row.1))?;
+            ask(maker, object, program, (key, row.0, row.1))?;
             // A second time: what was held before is let go.
-            ask(maker, &object, program, (key, row.0, row.1))?;
+            ask(maker, object, program, (key, row.0, row.1))?;
             let (plain, special) = fields(row);
             entries.push((key, plain, special));
         }
-        tell(maker, &object, map, &entries)?;
+        tell(maker, object, map, &entries)?;
     }
     // One slot of the per-CPU array, on each of two CPUs.
     let cpus = libbpf_rs::num_possible_cpus()?;
@@ -280,7 +276,7 @@ fn references(maker: &mut Maker) -> Result<()> {
     ] {
         pin(cpu)?;
         let key = u32::try_from(slot)?;
-        ask(maker, &object, "hold_here", (key, row.0, row.1))?;
+        ask(maker, object, "hold_here", (key, row.0, row.1))?;
         let place = slots.get_mut(slot).and_then(|cells| cells.get_mut(cpu));
         *place.context("no such cell")? = row;
     }
@@ -301,11 +297,8 @@ fn references(maker: &mut Maker) -> Result<()> {
         frozen.push(json!({"percpu": special}));
     }
     let told = Told::unordered(expect).frozen(frozen);
-    maker.tell(find(&object, "holdings_pc")?, told)?;
-    for name in ["sightings", "sightings_lru", "sighting_slots"] {
-        maker.tell(find(&object, name)?, Told::nothing())?;
-    }
-    maker.hold((object, group));
+    maker.tell(find(object, "holdings_pc")?, told)?;
+    maker.hold(group);
     Ok(())
 }
 
@@ -322,11 +315,7 @@ fn graphs(maker: &mut Maker) -> Result<()> {
     const TREE: u64 = 2;
     const NOTHING: u64 = 3;
     let object = maker.load(maker.open("graphs")?)?;
-    for (map, program) in [
-        ("graphs", "put_key"),
-        ("graphs_lru", "put_lru"),
-        ("graph_slots", "put_slot"),
-    ] {
+    for (map, program) in [("graphs", "put_key"), ("graph_slots", "put_slot")] {
         ask(maker, &object, program, (0, 0, NOTHING))?;
         for number in [30, 20, 10] {
             ask(maker, &object, program, (1, number, FRONT))?;
