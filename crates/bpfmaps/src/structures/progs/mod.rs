@@ -181,10 +181,9 @@ impl Lister<'_> {
             Ok(btf) => return Some(btf),
             Err(Error::Unreadable { source, .. }) => source.cause.into(),
             Err(Error::Btf(error)) => Reason::Layout(error),
-            Err(_) => Reason::Contradiction {
-                what: "struct btf of a program",
-                expected: 0,
-                found: at.get(),
+            Err(Error::Damaged(reason)) => reason,
+            Err(_) => Reason::NoAccess {
+                what: "the BTF of a program",
             },
         };
         self.walk.gap(GapAt::Prog(id), reason);
@@ -267,10 +266,14 @@ impl Lister<'_> {
     /// Count, time and misses, of all CPUs together.
     fn stats(&mut self, id: u32, pointer: u64) -> Option<[u64; 3]> {
         let members = &self.layout.stats;
-        let per_cpu = self.per_cpu?;
         if pointer == 0 {
             return None;
         }
+        let Some(per_cpu) = self.per_cpu else {
+            let what = "the places of per-CPU data";
+            self.walk.gap(GapAt::Prog(id), Reason::NoAccess { what });
+            return None;
+        };
         let mut sums = [0u64; 3];
         for (_, at) in per_cpu.addresses(pointer) {
             let read = Copied::load(self.target, at, members.size);
