@@ -6,6 +6,7 @@ mod fake;
 mod objects;
 mod progs;
 mod slots;
+mod special;
 mod storage;
 
 use std::ops::ControlFlow;
