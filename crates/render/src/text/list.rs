@@ -1,5 +1,6 @@
 //! Lists of maps and of programs: a row each.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use bpfmaps::{Attach, KernelInfo, MapInfo, Maps, ProgInfo, Progs};
@@ -46,6 +47,9 @@ pub(crate) fn maps(
     }
     Ok(Outcome::default())
 }
+
+/// How many ids of maps a program's row has.
+const MAX_IDS: usize = 8;
 
 const PROGS_INCOMPLETE: &str = "the list of programs is incomplete";
 
@@ -108,7 +112,11 @@ fn prog_row(prog: &ProgInfo) -> Row {
         None => ("-".to_owned(), "-".to_owned()),
     };
     let tag: String = prog.tag.iter().map(|byte| format!("{byte:02x}")).collect();
-    let ids: Vec<String> = prog.map_ids.iter().map(u32::to_string).collect();
+    let ids = prog.map_ids.iter().take(MAX_IDS);
+    let mut ids = ids.map(u32::to_string).collect::<Vec<_>>().join(",");
+    if let Some(more @ 1..) = prog.map_ids.len().checked_sub(MAX_IDS) {
+        let _ = write!(ids, " and {more} more");
+    }
     row([
         (Role::Title, prog.id.to_string()),
         (Role::Plain, prog.prog_type.to_string()),
@@ -117,7 +125,7 @@ fn prog_row(prog: &ProgInfo) -> Row {
         (Role::Plain, attach(&prog.attach)),
         (Role::Plain, count),
         (Role::Plain, time),
-        (Role::Plain, ids.join(",")),
+        (Role::Plain, ids),
     ])
 }
 
@@ -167,7 +175,7 @@ fn map_row(context: &Context<'_>, info: &MapInfo) -> Row {
             " frozen"
         });
     }
-    // Maps without keys have no size to tell.
+    // Maps without keys have no size to tell, storages no number.
     let size = |size: u32| match size {
         0 => "-".to_owned(),
         size => size.to_string(),
@@ -178,7 +186,7 @@ fn map_row(context: &Context<'_>, info: &MapInfo) -> Row {
         (Role::Name, info.name.clone()),
         (Role::Plain, size(info.key_size)),
         (Role::Plain, size(info.value_size)),
-        (Role::Plain, info.max_entries.to_string()),
+        (Role::Plain, size(info.max_entries)),
         (Role::Plain, info.memory.map_or("-".to_owned(), bytes)),
         (Role::Plain, flags),
         (Role::Plain, used_by(context, info.id)),
