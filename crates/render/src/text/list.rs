@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use bpfmaps::{Attach, KernelInfo, MapInfo, Maps, ProgInfo, Progs};
 
 use super::page::{Page, Role};
-use super::table::{Align, Cell, Column, Row, Table};
+use super::table::{Align, Cell, Column, Grid, Row};
 use super::{count, gaps, listing};
 use crate::context::{Context, prog_name};
 use crate::walk::Causes;
@@ -22,7 +22,7 @@ pub(crate) fn maps(
     let mut page = Page::new(out, options.style, options.width);
     let listed = count(maps.maps.len() as u64, "map", "maps");
     heading(&mut page, context.accessor.kernel(), &listed)?;
-    let mut table = table([
+    let columns = [
         ("ID", Align::Right),
         ("TYPE", Align::Left),
         ("NAME", Align::Left),
@@ -32,11 +32,9 @@ pub(crate) fn maps(
         ("MEMORY", Align::Right),
         ("FLAGS", Align::Left),
         ("USED BY", Align::Left),
-    ]);
-    for info in &maps.maps {
-        table.push(&mut page, map_row(context, info))?;
-    }
-    table.settle(&mut page)?;
+    ];
+    let rows = maps.maps.iter().map(|info| map_row(context, info));
+    table(&mut page, columns, rows.collect())?;
     listing(&mut page, &maps.walk)?;
     match context.progs() {
         Ok(progs) => gaps(&mut page, 0, PROGS_INCOMPLETE, &progs.walk)?,
@@ -47,6 +45,9 @@ pub(crate) fn maps(
     }
     Ok(Outcome::default())
 }
+
+/// How far rows are moved in.
+const INDENT: usize = 1;
 
 /// How many ids of maps a program's row has.
 const MAX_IDS: usize = 8;
@@ -63,7 +64,7 @@ pub(crate) fn progs(
     let mut page = Page::new(out, options.style, options.width);
     let listed = count(progs.progs.len() as u64, "program", "programs");
     heading(&mut page, kernel, &listed)?;
-    let mut table = table([
+    let columns = [
         ("ID", Align::Right),
         ("TYPE", Align::Left),
         ("NAME", Align::Left),
@@ -72,11 +73,12 @@ pub(crate) fn progs(
         ("RUNS", Align::Right),
         ("TIME", Align::Right),
         ("MAPS", Align::Left),
-    ]);
-    for prog in &progs.progs {
-        table.push(&mut page, prog_row(prog))?;
-    }
-    table.settle(&mut page)?;
+    ];
+    table(
+        &mut page,
+        columns,
+        progs.progs.iter().map(prog_row).collect(),
+    )?;
     gaps(&mut page, 0, PROGS_INCOMPLETE, &progs.walk)?;
     Ok(())
 }
@@ -90,13 +92,23 @@ fn heading(page: &mut Page<'_>, kernel: &KernelInfo, listed: &str) -> io::Result
     page.end_line()
 }
 
-fn table<const N: usize>(columns: [(&'static str, Align); N]) -> Table {
+/// All rows, as wide as the widest of them needs.
+fn table<const N: usize>(
+    page: &mut Page<'_>,
+    columns: [(&'static str, Align); N],
+    rows: Vec<Row>,
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let columns = columns.map(|(title, align)| Column {
         title: title.into(),
         align,
         likely: 0,
     });
-    Table::new(columns.into(), 1)
+    page.space(INDENT)?;
+    Grid::new(columns.into(), rows).write(page, INDENT)?;
+    page.end_line()
 }
 
 fn row<const N: usize>(cells: [(Role, String); N]) -> Row {
