@@ -123,6 +123,12 @@ pub enum NoMemory {
     /// It was asked for without ([`Via::Bpf`](crate::Via::Bpf)).
     #[error("it was not to be read")]
     Unwanted,
+    /// `/proc/kcore` is there, but no kernel was found in it.
+    #[error("no kernel was found in /proc/kcore: {what}")]
+    NoKernel {
+        /// The error's words.
+        what: String,
+    },
     /// The kernel's BTF cannot be had or lacks what is needed.
     #[error("{what}")]
     Layout {

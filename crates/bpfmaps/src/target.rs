@@ -45,6 +45,11 @@ pub(crate) trait Target: Memory<Kva> {
 
     /// Bytes of physical memory: what bounds the numbers in structures.
     fn memory_size(&self) -> u64;
+
+    /// Whether the kernel goes on while it is read.
+    fn is_running(&self) -> bool {
+        false
+    }
 }
 
 impl Target for Kernel {

@@ -19,7 +19,8 @@ pub struct Translation {
 
 /// The virtual memory that a root table describes, over physical memory `M`.
 ///
-/// Translations are remembered, so the memory must stand still.
+/// Translations are remembered, so the memory must stand still between two
+/// calls of [`forget`](AddressSpace::forget).
 pub struct AddressSpace<M> {
     physical: M,
     root: Gpa,
@@ -60,6 +61,11 @@ impl<M: Memory<Gpa>> AddressSpace<M> {
     /// The shape of the tables.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Forgets the translations, for memory that changes.
+    pub fn forget(&self) {
+        self.tlb.clear();
     }
 
     /// Walks the tables for one address.

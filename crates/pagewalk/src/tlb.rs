@@ -13,7 +13,7 @@ const SLOTS: usize = 4096;
 const LARGE_SHIFT: u32 = 21;
 
 /// Remembers the leaves that were walked to last, by the virtual address.
-/// It is never told of changes: what it serves stands still.
+/// It is not told of changes: what it serves stands still, or clears it.
 #[derive(Debug)]
 pub(crate) struct Tlb {
     page_shift: u32,
@@ -41,6 +41,12 @@ impl Tlb {
     /// The physical address of `va` and the bytes left in its granule.
     pub(crate) fn lookup(&self, va: u64) -> Option<(Gpa, u64)> {
         hit(&self.pages, self.page_shift, va).or_else(|| hit(&self.large, LARGE_SHIFT, va))
+    }
+
+    pub(crate) fn clear(&self) {
+        for slot in self.pages.iter().chain(&self.large) {
+            slot.take();
+        }
     }
 
     /// Notes that `va` is at `gpa`, in a leaf of `leaf_size` bytes.

@@ -17,6 +17,7 @@ mod contents;
 mod direct_map;
 mod hash;
 mod host;
+mod kcore;
 mod keys;
 mod list;
 mod memory;

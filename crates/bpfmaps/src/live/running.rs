@@ -206,4 +206,8 @@ impl Target for Running {
     fn memory_size(&self) -> u64 {
         self.memory_size
     }
+
+    fn is_running(&self) -> bool {
+        true
+    }
 }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use btf_layout::Btf;
 use guestmem::{Address, Kva, MemoryExt};
 
+use super::kcore::Kcore;
 use super::probe::Own;
 use super::running::Running;
 use super::symbols::Symbols;
@@ -25,6 +26,10 @@ pub enum Via {
     /// at the first need and goes with the [`Live`](crate::Live). This takes
     /// `CAP_BPF` and `CAP_PERFMON`.
     Program,
+    /// `/proc/kcore`, as physical memory. Of a page that the kernel cannot
+    /// read itself it shows zeros. This takes `CAP_SYS_RAWIO`, and a kernel
+    /// whose symbols name its data.
+    Kcore,
     /// Nothing: bpf(2) alone.
     Bpf,
 }
@@ -33,6 +38,7 @@ pub enum Via {
 #[derive(Debug)]
 pub(super) enum Source {
     Program(Box<Running>),
+    Kcore(Box<Kcore>),
 }
 
 impl Source {
@@ -42,18 +48,31 @@ impl Source {
         btf: impl FnOnce() -> Result<Rc<Btf>, Error>,
         symbols: &Rc<Symbols>,
     ) -> Result<Self, NoMemory> {
-        if via == Via::Bpf {
-            return Err(NoMemory::Unwanted);
+        let program = || {
+            let btf = btf().map_err(|error| NoMemory::Layout {
+                what: error.to_string(),
+            })?;
+            let running = Running::open(info, btf, symbols)?;
+            Ok(Self::Program(Box::new(running)))
+        };
+        let kcore = || Kcore::open(symbols).map(|kcore| Self::Kcore(Box::new(kcore)));
+        match via {
+            Via::Program => program(),
+            Via::Kcore => kcore(),
+            // What a program needs is the better thing to know.
+            Via::Any => program().or_else(|why| kcore().map_err(|_neither| why)),
+            Via::Bpf => Err(NoMemory::Unwanted),
         }
-        let btf = btf().map_err(|error| NoMemory::Layout {
-            what: error.to_string(),
-        })?;
-        Running::open(info, btf, symbols).map(|running| Self::Program(Box::new(running)))
     }
 
+    /// The kernel, for one object.
     pub(super) fn target(&self) -> &dyn Target {
         match self {
             Self::Program(running) => running.as_ref(),
+            Self::Kcore(kcore) => {
+                kcore.refresh();
+                kcore.as_ref()
+            }
         }
     }
 
@@ -61,6 +80,7 @@ impl Source {
     pub(super) fn is_own(&self, object: Own) -> bool {
         match self {
             Self::Program(running) => running.is_own(object),
+            Self::Kcore(_) => false,
         }
     }
 
@@ -68,6 +88,7 @@ impl Source {
     pub(super) fn prog(&self, prog: &OpenProg) -> Result<Kva, Error> {
         match self {
             Self::Program(running) => running.object(prog.fd.as_fd()),
+            Self::Kcore(kcore) => kcore.object("prog_idr", "program", prog.info.id),
         }
     }
 
@@ -75,6 +96,7 @@ impl Source {
     pub(super) fn map(&self, opened: &OpenMap, map: &MapInfo) -> Result<Kva, Error> {
         let at = match self {
             Self::Program(running) => running.object(opened.fd())?,
+            Self::Kcore(kcore) => kcore.object("map_idr", "map", map.id)?,
         };
         // The way there is made of plain pointers: what it led to shows
         // whether it was the right one.

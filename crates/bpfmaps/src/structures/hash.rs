@@ -53,7 +53,12 @@ pub(crate) struct Table<'m> {
     elem_size: (u64, u64),
     /// How many elements memory can hold.
     most: u64,
+    /// How often a bucket is tried whose elements move.
+    attempts: u32,
 }
+
+/// How often, in a kernel that runs.
+const ATTEMPTS: u32 = 64;
 
 impl HashLayout {
     pub(crate) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
@@ -106,6 +111,7 @@ impl HashLayout {
             per_cpu,
             elem_size: (object.uint(&self.elem_size), elem_size),
             most: memory_size / (elem_size + elsewhere).max(1),
+            attempts: 1,
         })
     }
 }
@@ -128,6 +134,13 @@ enum Stored<'a> {
 }
 
 impl Table<'_> {
+    /// The same table in a kernel that runs, if it does: elements may leave
+    /// their buckets, be in another one the next moment, and come back.
+    pub(crate) fn moving(mut self, moves: bool) -> Self {
+        self.attempts = if moves { ATTEMPTS } else { 1 };
+        self
+    }
+
     /// Visits every element.
     pub(crate) fn walk(&self, walker: &mut Walker<'_, '_>) {
         let gatherer = |per_cpu| Gatherer::new(self.memory, per_cpu, self.value_size);
@@ -179,6 +192,8 @@ impl Table<'_> {
         let mut element = Element {
             buf: Vec::new(),
             stored,
+            link: self.buckets,
+            visited: Vec::new(),
         };
         let bucket_size = self.layout.bucket_size.max(1);
         let per_block = (BLOCK / bucket_size).max(1);
@@ -192,7 +207,8 @@ impl Table<'_> {
             let whole = block.len() as u64 / bucket_size;
             let step = usize::try_from(bucket_size).unwrap_or(usize::MAX);
             for (index, head) in (bucket..).zip(block.chunks_exact(step)) {
-                if self.chain(index, head, &mut element, walker).is_break() {
+                let first = pointer_in(head, &self.layout.first);
+                if self.bucket(index, first, &mut element, walker).is_break() {
                     return;
                 }
             }
@@ -205,51 +221,103 @@ impl Table<'_> {
         }
     }
 
-    /// Visits the chain of the bucket `index`, whose bytes are `head`.
-    fn chain(
+    /// Visits the bucket `index`, whose first element is at `first`, again
+    /// and again while its elements move.
+    fn bucket(
         &self,
         index: u64,
-        head: &[u8],
+        mut first: u64,
         element: &mut Element<'_>,
         walker: &mut Walker<'_, '_>,
     ) -> ControlFlow<()> {
-        let mut next = pointer_in(head, &self.layout.first);
+        let at = place::element(self.buckets, index, self.layout.bucket_size);
+        let head = at.checked_add(self.layout.first.offset).unwrap_or(at);
+        element.visited.clear();
+        let mut attempts = self.attempts;
+        loop {
+            element.link = head;
+            let (at, reason) = match self.chain(index, first, element, walker) {
+                Ok(flow) => return flow,
+                Err(broken) => broken,
+            };
+            attempts = attempts.saturating_sub(1);
+            let again = (attempts > 0).then(|| self.memory.load_u64(head));
+            let Some(Ok(again)) = again else {
+                walker.walk.gap(at, reason);
+                return ControlFlow::Continue(());
+            };
+            first = again;
+        }
+    }
+
+    /// Visits the chain from `next` on, in the bucket `index`.
+    fn chain(
+        &self,
+        index: u64,
+        mut next: u64,
+        element: &mut Element<'_>,
+        walker: &mut Walker<'_, '_>,
+    ) -> Result<ControlFlow<()>, Broken> {
         let mut milestone = Milestone::new();
         while !is_nulls(next) {
             if milestone.repeats(next) {
                 let what = "the chain of a bucket";
-                walker.walk.gap(GapAt::Index(index), Reason::Cycle { what });
-                return ControlFlow::Continue(());
+                return Err((GapAt::Index(index), Reason::Cycle { what }));
             }
             if walker.walk.visited >= self.most {
                 let (what, value) = ("elements of a bpf_htab", walker.walk.visited);
                 walker.walk.gap(GapAt::Map, Reason::Absurd { what, value });
-                return ControlFlow::Break(());
+                return Ok(ControlFlow::Break(()));
             }
-            match self.element(index, Kva::new(next), element, walker) {
-                Ok((after, flow)) => {
-                    flow?;
-                    next = after;
-                }
-                Err((at, reason)) => {
-                    walker.walk.gap(at, reason);
-                    return ControlFlow::Continue(());
-                }
+            let at = Kva::new(next);
+            let (after, flow) = self.element(index, at, element, walker)?;
+            if flow.is_break() {
+                return Ok(flow);
             }
+            next = after;
+            element.link = at.checked_add(self.layout.next.offset).unwrap_or(at);
         }
-        if next >> 1 != index {
-            // The chain leads into another bucket: an element was moved there
-            // while this kernel was stopped, or memory is corrupt.
-            walker.walk.gap(
-                GapAt::Index(index),
-                Reason::Contradiction {
-                    what: "the end of a bucket's chain",
-                    expected: index << 1 | 1,
-                    found: next,
-                },
-            );
+        if next >> 1 == index {
+            return Ok(ControlFlow::Continue(()));
         }
-        ControlFlow::Continue(())
+        // The chain leads into another bucket: an element was moved there
+        // while this kernel was stopped or is read, or memory is corrupt.
+        let reason = Reason::Contradiction {
+            what: "the end of a bucket's chain",
+            expected: index << 1 | 1,
+            found: next,
+        };
+        Err((GapAt::Index(index), reason))
+    }
+
+    /// Whether the element at `at`, just copied, is one to visit: in a kernel
+    /// that runs it must be in its place still, or its bytes may be another's,
+    /// and not have been visited before the bucket was tried again.
+    fn is_due(
+        &self,
+        at: Kva,
+        key: &[u8],
+        link: Kva,
+        visited: &mut Vec<Box<[u8]>>,
+    ) -> Result<bool, Broken> {
+        if self.attempts <= 1 {
+            return Ok(true);
+        }
+        let found = self.memory.load_u64(link);
+        let found = found.map_err(|fault| (GapAt::Kva(fault.addr), fault.cause.into()))?;
+        if found != at.get() {
+            let reason = Reason::Contradiction {
+                what: "an element that was taken out of its bucket",
+                expected: at.get(),
+                found,
+            };
+            return Err((GapAt::Kva(at), reason));
+        }
+        if visited.iter().any(|before| **before == *key) {
+            return Ok(false);
+        }
+        visited.push(key.into());
+        Ok(true)
     }
 
     /// Visits the element at `at` and gives the pointer to the next one.
@@ -260,7 +328,12 @@ impl Table<'_> {
         element: &mut Element<'_>,
         walker: &mut Walker<'_, '_>,
     ) -> Result<(u64, ControlFlow<()>), Broken> {
-        let Element { buf, stored } = element;
+        let Element {
+            buf,
+            stored,
+            link,
+            visited,
+        } = element;
         let layout = self.layout;
         let key_at = layout.key.offset;
         let value_at = key_at + self.key_size.next_multiple_of(8);
@@ -305,10 +378,13 @@ impl Table<'_> {
         if !whole_key(buf) {
             return Err(lost(fault));
         }
+        let key = part(buf, key_at, self.key_size).unwrap_or_default();
+        if !self.is_due(at, key, *link, visited)? {
+            return Ok((next, ControlFlow::Continue(())));
+        }
         if let Some(fault) = fault {
             walker.walk.fault(fault);
         }
-        let key = part(buf, key_at, self.key_size).unwrap_or_default();
         let present = usize::try_from(value_at)
             .ok()
             .and_then(|value_at| buf.get(value_at..))
@@ -335,10 +411,14 @@ impl Table<'_> {
     }
 }
 
-/// Buffers that are kept from element to element.
+/// What is kept from element to element.
 struct Element<'a> {
     buf: Vec<u8>,
     stored: Stored<'a>,
+    /// Where the pointer to the element is.
+    link: Kva,
+    /// The keys that were visited in this bucket, in a kernel that runs.
+    visited: Vec<Box<[u8]>>,
 }
 
 /// Whether a link is the end of its list (`is_a_nulls`).

@@ -66,6 +66,7 @@ pub(crate) fn walk(
             let per_cpu = per_cpu(target, map)?;
             HashLayout::new(target.btf())?
                 .table(target, map, at, per_cpu, target.memory_size())?
+                .moving(target.is_running())
                 .walk(walker);
             Ok(())
         }

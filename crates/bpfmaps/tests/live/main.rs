@@ -232,7 +232,7 @@ fn walk_in_a_storm(map_type: MapType, flags: u32, fetch: Fetch) {
 
 #[test]
 fn keys_left_alone_come_once_whatever_happens_to_others() {
-    for fetch in [Fetch::Batches, Fetch::OneByOne] {
+    for fetch in [Fetch::Batches, Fetch::OneByOne, Fetch::Memory] {
         walk_in_a_storm(MapType::Hash, 0, fetch);
         walk_in_a_storm(MapType::Hash, bpf::BPF_F_NO_PREALLOC, fetch);
         walk_in_a_storm(MapType::PercpuHash, 0, fetch);
@@ -241,7 +241,7 @@ fn keys_left_alone_come_once_whatever_happens_to_others() {
 
 #[test]
 fn deletion_of_what_was_visited_neither_repeats_nor_loses() {
-    for fetch in [Fetch::Batches, Fetch::OneByOne] {
+    for fetch in [Fetch::Batches, Fetch::OneByOne, Fetch::Memory] {
         let live = Live::open().unwrap().fetching(fetch);
         let (made, contents) = Spec::new(MapType::Hash, 4, 8, 10_000).filled(10_000);
         let mut seen = BTreeMap::new();

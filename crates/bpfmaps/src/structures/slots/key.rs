@@ -22,6 +22,7 @@ pub(super) fn hash_of_maps(
 ) -> Result<(), Error> {
     HashLayout::new(target.btf())?
         .table(target, map, at, None, target.memory_size())?
+        .moving(target.is_running())
         .walk_pointers(walker, &mut |key, pointer, walker| {
             refers.visit(target, map, SlotAt::Key(key), Kva::at(pointer), walker)
         });
