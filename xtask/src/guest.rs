@@ -221,7 +221,8 @@ impl Parts {
         work.push(".new");
         let work = PathBuf::from(work);
         fs::create_dir_all(&work)?;
-        self.freeze(&work)?;
+        self.freeze(&work)
+            .with_context(|| format!("in {}", work.display()))?;
         fs::write(work.join(STAMP), &self.fingerprint)?;
         if self.folder.exists() {
             fs::remove_dir_all(&self.folder)?;

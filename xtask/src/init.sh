@@ -91,6 +91,7 @@ all | small)
     if [ -x /bin/bpfreeze ]; then
         witness live-info bpfreeze info live --format json
         witness live-maps bpfreeze maps live --format json
+        witness live-progs bpfreeze progs live --format json
         witness live-dump bpfreeze dump live --format json
         for name in $(word guest.formats | tr , ' '); do
             witness "live-bpftool-$name" bpfreeze dump live --map "$name" --format bpftool

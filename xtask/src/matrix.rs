@@ -231,8 +231,9 @@ fn report(outcomes: &[Outcome], frozen: &Frozen, results: &Path) {
     for Outcome { cell, result, .. } in outcomes {
         if let Err(error) = result {
             println!("\n{cell}: {error:#}");
-            let image = frozen.folder(cell.variant).join("ram");
-            if image.is_file() {
+            let mut failed = frozen.failed().iter();
+            if failed.all(|(variant, _)| *variant != cell.variant) {
+                let image = frozen.folder(cell.variant).join("ram");
                 println!("{cell}: the image is {}", image.display());
             }
         }

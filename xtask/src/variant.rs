@@ -6,7 +6,8 @@ use crate::debian::Series;
 use crate::qemu::Machine;
 
 /// The maps that bpfreeze dumps inside in bpftool's format: one of each shape.
-const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sections.bss";
+const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sections.bss,\
+                       lpm_v4,jumps,devices,devhash,cpus,arrays,by_key,ports";
 
 /// The kinds of guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -81,8 +82,10 @@ impl Variant {
                 Self::High => 4096,
                 _ => 1024,
             },
+            // On a busy machine an emulated timer is late enough for the kernel
+            // to give up on it at boot.
             cmdline: format!(
-                "console=ttyS0 quiet panic=-1 guest.plan={plan} guest.seed=1 \
+                "console=ttyS0 no_timer_check quiet panic=-1 guest.plan={plan} guest.seed=1 \
                  guest.witnesses={witnesses} guest.formats={FORMATS}{more}"
             ),
         }

@@ -4,6 +4,7 @@
 
 mod fake;
 mod objects;
+mod progs;
 mod slots;
 mod storage;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::checks::{about, agree};
+use crate::checks::{about, agree, unread};
 use crate::contents::{Contents, differences};
 use crate::documents::{About, DumpMap, TruthMap};
 use crate::guest::Guest;
@@ -49,8 +49,8 @@ fn compare(frozen: &DumpMap, live: &DumpMap, truth: &TruthMap) -> Vec<String> {
     if here != there {
         lines.push(format!("{here:?}, live: {there:?}"));
     }
-    let unread = |backend: Backend| backend.unread(truth).is_some();
-    if unread(Backend::Guest) || unread(Backend::Live) {
+    let left_out = |map, backend| unread(truth, map, backend).is_some();
+    if left_out(frozen, Backend::Guest) || left_out(live, Backend::Live) {
         return lines;
     }
     for state in STATES {

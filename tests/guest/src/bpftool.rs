@@ -1,5 +1,6 @@
 //! bpftool in the guest against bpfreeze here, as bytes and in its own format.
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::checks::{about, agree};
@@ -80,67 +81,81 @@ pub(crate) fn agrees(guest: &Guest) {
     agree(lines.collect());
 }
 
-/// Two outputs in bpftool's format, entry by entry and letter by letter.
-fn same_text(ours: &[u8], theirs: &[u8], map: &TruthMap) -> Vec<String> {
-    let entries = |bytes: &[u8], who: &str| -> Vec<String> {
-        let entries: Vec<Box<RawValue>> = parse(bytes, who);
+/// A map among several in bpftool's format.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    id: u32,
+    elements: Vec<Box<RawValue>>,
+}
+
+/// Entries in bpftool's format, entry by entry and letter by letter.
+fn same_text(map: &TruthMap, ours: Vec<Box<RawValue>>, theirs: Vec<Box<RawValue>>) -> Vec<String> {
+    let [ours, theirs] = [ours, theirs].map(|entries| {
         let entries = entries.iter().map(|entry| entry.get());
         // Slots that are empty.
         let full = entries.filter(|entry| !entry.contains("\"value\":{\"error\":"));
-        full.map(str::to_owned).collect()
-    };
-    let (mut ours, mut theirs) = (entries(ours, "bpfreeze"), entries(theirs, "bpftool"));
-    if !IN_ORDER.contains(&map.kind.as_str()) {
-        ours.sort();
-        theirs.sort();
-    }
-    if ours == theirs {
-        return Vec::new();
-    }
+        let mut texts: Vec<String> = full.map(str::to_owned).collect();
+        if !IN_ORDER.contains(&map.kind.as_str()) {
+            texts.sort();
+        }
+        texts
+    });
+    let head = format!("map {} {:?} ({})", map.id, map.name, map.kind);
     let mut pairs = ours.iter().zip(&theirs);
     match pairs.find(|(ours, theirs)| ours != theirs) {
-        Some((ours, theirs)) => vec![format!("bpfreeze: {ours}\n   bpftool: {theirs}")],
-        None => vec![format!("{} and {} entries", ours.len(), theirs.len())],
+        Some((ours, theirs)) => vec![format!("{head}: bpfreeze: {ours}\n   bpftool: {theirs}")],
+        None if ours.len() == theirs.len() => Vec::new(),
+        None => vec![format!(
+            "{head}: {} and {} entries",
+            ours.len(),
+            theirs.len()
+        )],
     }
 }
 
-/// What bpfreeze writes in bpftool's format, entry by entry and letter by letter.
+/// What bpfreeze writes in bpftool's format of many maps, and of one.
 pub(crate) fn format_is_met(guest: &Guest) {
-    let is_left_out = |map: &TruthMap| NOT_AS_BPFTOOL.iter().any(|(name, _)| *name == map.name);
+    let mut dumps = dumps(guest);
+    dumps.retain(|(map, _)| !NOT_AS_BPFTOOL.iter().any(|(name, _)| *name == map.name));
+    let ids: Vec<String> = dumps.iter().map(|(map, _)| map.id.to_string()).collect();
+    let mut arguments = vec!["dump", "RAM", "--format", "bpftool"];
+    arguments.extend(ids.iter().flat_map(|id| ["--map", id]));
+    let listed: Vec<Listed> = parse(&guest.bpfreeze(&arguments), "bpfreeze");
+    let mut listed = by_id(listed, |map| map.id);
+    let mut lines = Vec::new();
+    for (map, theirs) in &dumps {
+        let ours = listed.remove(&map.id).expect("a map that was asked for");
+        lines.extend(same_text(map, ours.elements, parse(theirs, "bpftool")));
+    }
+    for name in singles(guest) {
+        let arguments = ["dump", "RAM", "--map", &name, "--format", "bpftool"];
+        lines.extend(single(&dumps, &name, &guest.bpfreeze(&arguments)));
+    }
+    agree(lines);
+}
+
+/// The same of bpfreeze in the guest, of one map.
+pub(crate) fn format_is_met_live(guest: &Guest) {
     let dumps = dumps(guest);
-    let dumps = dumps.into_iter().filter(|(map, _)| !is_left_out(map));
-    let lines = dumps.flat_map(|(map, theirs)| {
-        let id = map.id.to_string();
-        let ours = guest.run(&["dump", "RAM", "--map", &id, "--format", "bpftool"]);
-        let head = format!("map {id} {:?} ({})", map.name, map.kind);
-        let lines = match ours.status.code() {
-            Some(0) => same_text(&ours.stdout, &theirs, &map),
-            _ => vec![String::from_utf8_lossy(&ours.stderr).trim().to_owned()],
-        };
-        lines.into_iter().map(move |line| format!("{head}: {line}"))
+    let lines = singles(guest).into_iter().flat_map(|name| {
+        let ours = guest.witness(&format!("live-bpftool-{name}"));
+        single(&dumps, &name, &ours)
     });
     agree(lines.collect());
 }
 
-/// The same, of bpfreeze in the guest.
-pub(crate) fn format_is_met_live(guest: &Guest) {
+/// The maps that bpfreeze dumped in the guest in bpftool's format, by name.
+fn singles(guest: &Guest) -> Vec<String> {
     let witnesses = guest.text("witnesses.txt");
     let names = witnesses.lines().filter_map(|line| line.split(' ').next());
-    let names: Vec<&str> = names
-        .filter_map(|name| name.strip_prefix("live-bpftool-"))
-        .collect();
+    let names = names.filter_map(|name| name.strip_prefix("live-bpftool-"));
+    let names: Vec<String> = names.map(str::to_owned).collect();
     assert!(!names.is_empty(), "bpfreeze did not run in the guest");
-    let dumps = dumps(guest);
-    let lines = names.into_iter().flat_map(|name| {
-        let (map, theirs) = dumps
-            .iter()
-            .find(|(map, _)| map.name == name)
-            .expect("a map that was made");
-        let ours = guest.witness(&format!("live-bpftool-{name}"));
-        let lines = same_text(&ours, theirs, map);
-        lines
-            .into_iter()
-            .map(move |line| format!("map {name}: {line}"))
-    });
-    agree(lines.collect());
+    names
+}
+
+fn single(dumps: &[(TruthMap, Vec<u8>)], name: &str, ours: &[u8]) -> Vec<String> {
+    let dump = dumps.iter().find(|(map, _)| map.name == name);
+    let (map, theirs) = dump.expect("a map that bpftool dumped");
+    same_text(map, parse(ours, "bpfreeze"), parse(theirs, "bpftool"))
 }

@@ -42,6 +42,14 @@ pub(crate) fn about(map: &About, lines: impl IntoIterator<Item = String>) -> Vec
     lines
 }
 
+/// Why a map's entries are not read, if the backend may leave them out and says that it does: a
+/// map that is not read must not look empty.
+pub(crate) fn unread<'a>(truth: &'a TruthMap, map: &DumpMap, backend: Backend) -> Option<&'a str> {
+    let is_said = !map.complete && (map.error.is_some() || !map.gaps.is_empty());
+    let reason = backend.unread(truth)?;
+    (is_said && map.entries.is_empty()).then_some(reason)
+}
+
 /// What is wrong with a map's dump.
 pub(crate) fn problems(
     truth: &TruthMap,
@@ -49,8 +57,8 @@ pub(crate) fn problems(
     backend: Backend,
     cpus: usize,
 ) -> Vec<String> {
-    if let Some(reason) = backend.unread(truth) {
-        return unread_is_said(map, reason);
+    if unread(truth, map, backend).is_some() {
+        return Vec::new();
     }
     let mut lines = incompleteness(map);
     lines.extend(state_is_true(truth, map, backend));
@@ -58,18 +66,6 @@ pub(crate) fn problems(
         Some(patterns) => patterns_are_met(truth, patterns, map, backend),
         None => contents_are_true(truth, map, cpus),
     });
-    about(&map.about, lines)
-}
-
-/// A map that cannot be read must not look empty.
-fn unread_is_said(map: &DumpMap, reason: &str) -> Vec<String> {
-    let mut lines = Vec::new();
-    if map.complete || (map.error.is_none() && map.gaps.is_empty()) {
-        lines.push(format!("does not say that it is not read ({reason})"));
-    }
-    if !map.entries.is_empty() {
-        lines.push(format!("entries, though they cannot be read ({reason})"));
-    }
     about(&map.about, lines)
 }
 

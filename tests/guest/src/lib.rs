@@ -18,6 +18,7 @@ mod documents;
 mod guest;
 mod info;
 mod pattern;
+mod programs;
 mod rows;
 mod support;
 mod tests;

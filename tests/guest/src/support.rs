@@ -11,7 +11,7 @@ use guestmem::RawImage;
 use kernel::Finder;
 use serde::Serialize;
 
-use crate::checks::{agree, problems};
+use crate::checks::{agree, problems, unread};
 use crate::documents::{Dump, TruthMap};
 use crate::guest::Guest;
 use crate::witnesses::{Backend, truth};
@@ -83,50 +83,59 @@ fn rows(guest: &Guest, backend: Backend, dump: &Dump) -> Vec<Row> {
     let rows = MapType::KNOWN.iter().map(|&map_type| {
         let kind = map_type.name().expect("a known type");
         let maps: Vec<&TruthMap> = truth.values().filter(|map| map.kind == kind).collect();
-        let lines = maps.iter().flat_map(|truth| match dumped.get(&truth.id) {
-            Some(map) => problems(truth, map, backend, cpus),
-            None => vec![format!(
-                "map {} {:?} ({kind}) is not in the dump",
-                truth.id, truth.name
-            )],
-        });
+        let mut found = Found {
+            has: has.contains(&map_type.0),
+            filled: maps.iter().filter(|map| map.is_filled()).count(),
+            ..Found::default()
+        };
+        for truth in &maps {
+            match dumped.get(&truth.id) {
+                Some(map) => {
+                    found.reasons.extend(unread(truth, map, backend));
+                    found.wrong.extend(problems(truth, map, backend, cpus));
+                }
+                None => {
+                    let (id, name) = (truth.id, &truth.name);
+                    let line = format!("map {id} {name:?} ({kind}) is not in the dump");
+                    found.wrong.push(line);
+                }
+            }
+        }
         Row {
             kind,
             maps: maps.len(),
-            filled: maps.iter().filter(|map| map.is_filled()).count(),
-            support: support(
-                kind,
-                has.contains(&map_type.0),
-                &maps,
-                lines.collect(),
-                backend,
-            ),
+            filled: found.filled,
+            support: found.support(kind),
         }
     });
     rows.collect()
 }
 
-fn support(
-    kind: &str,
+/// What was found of one type.
+#[derive(Debug, Default)]
+struct Found<'a> {
+    /// Whether the kernel has it.
     has: bool,
-    maps: &[&TruthMap],
-    lines: Vec<String>,
-    backend: Backend,
-) -> Support {
-    let is_filled = maps.iter().any(|map| map.is_filled());
-    let reasons = maps.iter().filter_map(|map| backend.unread(map));
-    let reasons: BTreeSet<&str> = reasons.collect();
-    match (has, is_filled) {
-        _ if !lines.is_empty() => Support::Wrong(lines),
-        (false, false) => Support::Absent,
-        (false, true) => Support::Wrong(vec![format!("{kind}: the kernel's BTF lacks it")]),
-        (true, false) => Support::Wrong(vec![format!(
-            "{kind}: the kernel has it, the map maker filled none"
-        )]),
-        (true, true) if reasons.is_empty() => Support::Read,
-        (true, true) => {
-            let reasons: Vec<&str> = reasons.into_iter().collect();
-            Support::Unread(reasons.join("; "))
+    /// How many maps had contents.
+    filled: usize,
+    /// Why some of the maps are not read.
+    reasons: BTreeSet<&'a str>,
+    wrong: Vec<String>,
+}
+
+impl Found<'_> {
+    fn support(self, kind: &str) -> Support {
+        let wrong = |what: &str| Support::Wrong(vec![format!("{kind}: {what}")]);
+        match (self.has, self.filled) {
+            _ if !self.wrong.is_empty() => Support::Wrong(self.wrong),
+            (false, 0) => Support::Absent,
+            (false, _) => wrong("the kernel's BTF lacks it"),
+            (true, 0) => wrong("the kernel has it, the map maker filled none"),
+            (true, _) if self.reasons.is_empty() => Support::Read,
+            (true, _) => {
+                let reasons: Vec<&str> = self.reasons.into_iter().collect();
+                Support::Unread(reasons.join("; "))
+            }
         }
     }
 }
@@ -151,45 +160,32 @@ fn types_of_kernel(guest: &Guest) -> BTreeSet<u32> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::collections::BTreeSet;
 
-    use super::{Support, support};
-    use crate::documents::TruthMap;
-    use crate::witnesses::Backend;
+    use super::{Found, Support};
 
     #[test]
     fn no_row_without_evidence() {
-        let map = |filled: bool, unread: Option<&str>| -> TruthMap {
-            let expect = if filled { json!([{}]) } else { json!([]) };
-            let map = json!({
-                "id": 1, "name": "m", "type": "queue", "key_size": 0, "value_size": 4,
-                "max_entries": 1, "flags": 0, "frozen": false, "btf": false,
-                "knowledge": "exact", "entries": [], "expect": expect, "live": unread,
-            });
-            serde_json::from_value(map).unwrap()
-        };
-        let check = |has: bool, maps: &[TruthMap], lines: &[&str], expected: Option<Support>| {
-            let maps: Vec<&TruthMap> = maps.iter().collect();
-            let lines = lines.iter().map(|&line| line.to_owned()).collect();
-            let found = support("queue", has, &maps, lines, Backend::Live);
-            match expected {
-                Some(expected) => assert_eq!(found, expected),
-                None => assert!(matches!(found, Support::Wrong(_)), "{found:?}"),
+        let check = |has: bool, filled: usize, reason: Option<&str>, wrong: &[&str], expected| {
+            let found = Found {
+                has,
+                filled,
+                reasons: reason.into_iter().collect::<BTreeSet<_>>(),
+                wrong: wrong.iter().map(|&line| line.to_owned()).collect(),
+            };
+            match (found.support("queue"), expected) {
+                (Support::Wrong(lines), None) => assert!(!lines.is_empty()),
+                (found, expected) => assert_eq!(Some(found), expected),
             }
         };
-        check(true, &[map(true, None)], &[], Some(Support::Read));
-        check(
-            true,
-            &[map(true, None), map(false, None)],
-            &[],
-            Some(Support::Read),
-        );
-        check(false, &[], &[], Some(Support::Absent));
-        let reason = Support::Unread("no look-up".to_owned());
-        check(true, &[map(true, Some("no look-up"))], &[], Some(reason));
-        check(true, &[map(true, None)], &["differs"], None);
-        check(true, &[], &[], None);
-        check(true, &[map(false, None)], &[], None);
-        check(false, &[map(true, None)], &[], None);
+        check(true, 1, None, &[], Some(Support::Read));
+        check(false, 0, None, &[], Some(Support::Absent));
+        let unread = Support::Unread("no look-up".to_owned());
+        check(true, 1, Some("no look-up"), &[], Some(unread));
+        check(true, 1, None, &["differs"], None);
+        check(true, 1, Some("no look-up"), &["differs"], None);
+        check(true, 0, None, &[], None);
+        check(true, 0, Some("no look-up"), &[], None);
+        check(false, 1, None, &[], None);
     }
 }

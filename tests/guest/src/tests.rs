@@ -10,7 +10,7 @@ use crate::checks::agree;
 use crate::documents::Dump;
 use crate::guest::{Guest, parse};
 use crate::witnesses::Backend;
-use crate::{agreement, bpftool, info, rows, support};
+use crate::{agreement, bpftool, info, programs, rows, support};
 
 const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
@@ -51,7 +51,7 @@ fn dump_names_the_kernel(guest: &Guest) {
 
 /// The tests that read the frozen guest.
 mod frozen {
-    use super::{Backend, Guest, bpftool, info, rows, support};
+    use super::{Backend, Guest, bpftool, info, programs, rows, support};
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
@@ -61,6 +61,10 @@ mod frozen {
         rows::are_true(guest, Backend::Guest);
     }
 
+    pub(super) fn programs_are_listed(guest: &Guest) {
+        programs::are_listed(guest, Backend::Guest);
+    }
+
     pub(super) fn dump_is_true(guest: &Guest) {
         support::dump_is_true(guest, Backend::Guest);
     }
@@ -68,7 +72,7 @@ mod frozen {
 
 /// The tests that read what bpfreeze said inside.
 mod live {
-    use super::{Backend, Guest, agreement, bpftool, info, rows, support};
+    use super::{Backend, Guest, agreement, bpftool, info, programs, rows, support};
 
     pub(super) use agreement::frozen_and_live_agree;
     pub(super) use bpftool::format_is_met_live as bpftools_format_is_met;
@@ -76,6 +80,10 @@ mod live {
 
     pub(super) fn maps_are_listed(guest: &Guest) {
         rows::are_true(guest, Backend::Live);
+    }
+
+    pub(super) fn programs_are_listed(guest: &Guest) {
+        programs::are_listed(guest, Backend::Live);
     }
 
     pub(super) fn dump_is_true(guest: &Guest) {
@@ -89,6 +97,7 @@ macro_rules! for_guests {
             for_guests!(@backend $name, guest, frozen: [
                 info_is_true
                 maps_are_listed
+                programs_are_listed
                 contract_is_kept
                 documents_are_valid
                 dump_is_true
@@ -99,6 +108,7 @@ macro_rules! for_guests {
             for_guests!(@backend $name, live, live: [
                 info_is_true
                 maps_are_listed
+                programs_are_listed
                 dump_is_true
                 frozen_and_live_agree
                 bpftools_format_is_met

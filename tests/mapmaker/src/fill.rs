@@ -1,13 +1,18 @@
 //! Puts contents into maps and remembers what they must hold in the end.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
 
 use crate::plan::Fill;
 use crate::rng::Rng;
 use crate::truth::{EntryTruth, Hex, Knowledge};
+
+/// How often to try again where memory may be there in a moment.
+const PATIENCE: u32 = 200;
 
 /// A value, or one for each CPU.
 #[derive(Debug, Clone)]
@@ -88,11 +93,23 @@ pub(crate) fn fill(map: &MapHandle, fill: Fill, rng: Rng) -> Result<(Knowledge, 
 /// # Errors
 /// Fails if the kernel refuses it.
 pub(crate) fn put(map: &MapHandle, key: &[u8], content: &Content) -> Result<()> {
-    match content {
+    let put = || match content {
         Content::One(value) => map.update(key, value, MapFlags::ANY),
         Content::PerCpu(values) => map.update_percpu(key, values, MapFlags::ANY),
+    };
+    let mut result = put();
+    // The kernel fills its caches of free elements in the background, and on a busy machine
+    // that takes a while.
+    for _ in 0..PATIENCE {
+        match result {
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                thread::sleep(Duration::from_millis(20));
+                result = put();
+            }
+            _ => break,
+        }
     }
-    .with_context(|| format!("update of key {key:02x?}"))
+    result.with_context(|| format!("update of key {key:02x?}"))
 }
 
 /// The truth about an entry whose types nobody asked for.

@@ -4,6 +4,7 @@
 //! `bench`, OBJECTS the folder of the BPF objects, TRUTH the file to write: it appears, whole,
 //! when every map stands still, and the program then sleeps for as long as it is let.
 
+mod code;
 mod datum;
 mod devices;
 mod fill;
@@ -11,6 +12,7 @@ mod kinds;
 mod make;
 mod names;
 mod objects;
+mod ops;
 mod plan;
 mod probe;
 mod programs;
@@ -19,6 +21,8 @@ mod rings;
 mod rng;
 mod slots;
 mod sockets;
+mod special;
+mod stacks;
 mod storage;
 mod sys;
 mod traffic;

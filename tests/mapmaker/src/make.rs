@@ -17,7 +17,7 @@ use crate::programs::Programs;
 use crate::rng::Rng;
 use crate::sys::{self, MapSpec};
 use crate::truth::{MapTruth, Skipped, Told, Truth};
-use crate::{names, queues, rings, slots, sockets, storage, traffic};
+use crate::{code, names, ops, queues, rings, slots, sockets, special, stacks, storage, traffic};
 
 /// The first id that does not fit 16 bits. The kernel's tree of ids has grown by then.
 const PAST_ID: u32 = 65_536;
@@ -66,6 +66,10 @@ impl Maker {
         sockets::make(self).context("maps of sockets")?;
         storage::make(self).context("local storage")?;
         traffic::make(self).context("cgroup storage")?;
+        stacks::make(self).context("stacks")?;
+        ops::make(self).context("struct_ops")?;
+        code::make(self).context("instructions and arenas")?;
+        special::make(self).context("special fields")?;
         self.pass_ids()?;
         self.plain(plan::LATE)?;
         rings::make(self).context("ring buffers")

@@ -146,8 +146,6 @@ impl Programs {
             let Some(loaded) = self.loaded.get(&info.id) else {
                 continue;
             };
-            let mut maps = info.map_ids;
-            maps.sort_unstable();
             let mut truth = json!({
                 "id": info.id,
                 "name": info.name.to_string_lossy(),
@@ -155,7 +153,7 @@ impl Programs {
                 "type": loaded.kind,
                 "tag": hex(&info.tag.0),
                 "gpl": info.gpl_compatible,
-                "map_ids": maps,
+                "map_ids": info.map_ids,
                 "uid": info.created_by_uid,
             });
             let Some(members) = truth.as_object_mut() else {

@@ -9,7 +9,9 @@ use std::slice;
 
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapHandle};
-use libbpf_sys::{bpf_map_create_opts, bpf_prog_info, bpf_test_run_opts};
+use libbpf_sys::{
+    bpf_insn, bpf_map_create_opts, bpf_prog_info, bpf_prog_load_opts, bpf_test_run_opts,
+};
 use nix::libc;
 
 use crate::programs::Input;
@@ -130,6 +132,7 @@ pub(crate) fn run_program(program: BorrowedFd<'_>, input: Input<'_>) -> Result<u
         ..bpf_test_run_opts::default()
     };
     match input {
+        Input::Context([]) => {}
         Input::Context(context) => {
             opts.ctx_in = context.as_ptr().cast();
             opts.ctx_size_in = u32::try_from(context.len())?;
@@ -143,6 +146,40 @@ pub(crate) fn run_program(program: BorrowedFd<'_>, input: Input<'_>) -> Result<u
     let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut opts) };
     ensure!(result == 0, "BPF_PROG_RUN: {}", io::Error::last_os_error());
     Ok(opts.retval)
+}
+
+/// Loads an XDP program that uses a map without naming it.
+///
+/// # Errors
+/// Fails if the kernel refuses; the verifier's words are in the text.
+pub(crate) fn load_xdp(name: &str, insns: &[bpf_insn], map: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let name = CString::new(name)?;
+    let maps = [map.as_raw_fd()];
+    let mut log = vec![0_u8; 1 << 16];
+    let opts = bpf_prog_load_opts {
+        sz: u64::try_from(size_of::<bpf_prog_load_opts>())?,
+        fd_array: maps.as_ptr(),
+        fd_array_cnt: 1,
+        log_level: 1,
+        log_size: u32::try_from(log.len())?,
+        log_buf: log.as_mut_ptr().cast(),
+        ..bpf_prog_load_opts::default()
+    };
+    // SAFETY: name, instructions, options and what they point at live through the call.
+    let fd = unsafe {
+        libbpf_sys::bpf_prog_load(
+            libbpf_sys::BPF_PROG_TYPE_XDP,
+            name.as_ptr(),
+            c"GPL".as_ptr(),
+            insns.as_ptr(),
+            u64::try_from(insns.len())?,
+            (&raw const opts).cast_mut(),
+        )
+    };
+    owned(fd.into()).with_context(|| {
+        let text = log.split(|&byte| byte == 0).next().unwrap_or_default();
+        format!("loading a program: {}", String::from_utf8_lossy(text))
+    })
 }
 
 /// Lets the kernel count runs of programs for as long as the descriptor lives.

@@ -8,10 +8,10 @@ use super::btf_object::{BtfObjectLayout, Parsed};
 use super::copied::Copied;
 use super::idr;
 use super::place::{self, POINTER};
+use crate::Error;
 use crate::prog::{self, Attach, ProgInfo, ProgType, Progs};
 use crate::target::Target;
 use crate::walk::{GapAt, Reason, Walk};
-use crate::{Error, ProgRef};
 
 /// Where the members of programs are.
 #[derive(Debug)]
@@ -34,7 +34,6 @@ struct ProgMembers {
     jited_len: Member,
     tag: Member,
     stats: Member,
-    bpf_func: Member,
     aux: Member,
 }
 
@@ -44,7 +43,6 @@ struct AuxMembers {
     size: u64,
     id: Member,
     name: Member,
-    ksym_name: Member,
     used_map_cnt: Member,
     used_maps: Member,
     func_cnt: Member,
@@ -77,9 +75,6 @@ struct Stats {
     misses: Member,
 }
 
-/// More functions than a program may have (`BPF_MAX_SUBPROGS`, 256).
-const MOST_FUNCTIONS: u32 = 1 << 12;
-
 /// The longest name of a function of the kernel (`KSYM_NAME_LEN`).
 const LONGEST_NAME: usize = 512;
 
@@ -98,14 +93,12 @@ impl ProgLayout {
                 jited_len: prog.member("jited_len")?,
                 tag: prog.member("tag")?,
                 stats: prog.member("stats")?,
-                bpf_func: prog.member("bpf_func")?,
                 aux: prog.member("aux")?,
             },
             aux: AuxMembers {
                 size: aux.size(),
                 id: aux.member("id")?,
                 name: aux.member("name")?,
-                ksym_name: aux.member("ksym.name")?,
                 used_map_cnt: aux.member("used_map_cnt")?,
                 used_maps: aux.member("used_maps")?,
                 func_cnt: aux.member("func_cnt")?,
@@ -133,33 +126,6 @@ impl ProgLayout {
             },
             map_id: btf.record("bpf_map")?.member("id")?,
         })
-    }
-
-    /// Id and name of the program at `at`.
-    pub(crate) fn brief(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<ProgRef, Fault<Kva>> {
-        let aux = self.aux_of(memory, at)?;
-        Ok(ProgRef {
-            id: aux.u32(&self.aux.id),
-            name: Some(aux.text(&self.aux.name)),
-        })
-    }
-
-    /// What kallsyms calls the function of the program at `at` whose machine
-    /// code is at `code`; `None` if it has no such function.
-    pub(crate) fn symbol_of(&self, memory: &dyn Memory<Kva>, at: Kva, code: Kva) -> Option<String> {
-        let aux = self.aux_of(memory, at).ok()?;
-        let functions = aux.pointer(&self.aux.func);
-        let count = aux.u32(&self.aux.func_cnt).min(MOST_FUNCTIONS);
-        for index in 0..u64::from(count) {
-            let function = place::element(functions, index, POINTER);
-            let function = Kva::at(memory.load_u64(function).ok()?);
-            let bpf_func = member(function, &self.prog.bpf_func).ok()?;
-            if memory.load_u64(bpf_func).ok()? == code.get() {
-                let aux = self.aux_of(memory, function).ok()?;
-                return Some(aux.text(&self.aux.ksym_name));
-            }
-        }
-        None
     }
 
     /// The `struct bpf_prog_aux` of the program at `at`.

@@ -24,9 +24,7 @@ pub(super) fn special(field: &SpecialField<'_>) -> Doc<'static> {
         Special::Missing => Doc::word(Role::Problem, "missing"),
         Special::SpinLock { held: true } => plain("locked".to_owned()),
         Special::SpinLock { held: false } => faint("unlocked"),
-        Special::Refcount { count } => {
-            plain(super::count(u64::from(count), "reference", "references"))
-        }
+        Special::Refcount { count } => plain(count.to_string()),
         Special::Timer(timer) => called(&timer, timer_text),
         Special::Workqueue(work) => called(&work, work_text),
         Special::TaskWork(work) => called(&work, task_work_text),
