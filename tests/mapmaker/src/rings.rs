@@ -231,7 +231,12 @@ fn do_step(
                 "there is no room"
             );
         }
-        Fill(len) => while push(maker, object, ring, len, Ready, 0, model)? {},
+        // Where there is always room, for as long as nothing is lost.
+        Fill(len) => {
+            while (!model.overwrite || model.is_free(len))
+                && push(maker, object, ring, len, Ready, 0, model)?
+            {}
+        }
     }
     Ok(())
 }
