@@ -11,7 +11,7 @@ use bpfmaps::{
 };
 use btf_layout::build::Builder;
 use btf_layout::{Btf, IntEncoding, Kind, TypeId};
-use guestmem::{Address, ArenaPtr, Kva};
+use guestmem::{ArenaPtr, Kva};
 use render::fake::{Fake, FakeBytes, FakeMap};
 
 fn object(kind: ObjectKind) -> Object {
