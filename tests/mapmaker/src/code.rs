@@ -8,8 +8,9 @@ use libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_TYPE_ARENA, bpf_insn};
 use serde_json::json;
 
 use crate::make::Maker;
+use crate::memory::Mapping;
 use crate::objects::Filled;
-use crate::sys::{self, MapSpec, Mapping};
+use crate::sys::{self, MapSpec};
 use crate::truth::{Told, bytes};
 
 /// Arrays of instructions, which are younger than libbpf-rs's list.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapHandle, Object};
 use libbpf_sys::{BPF_MAP_TYPE_CPUMAP, BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH};
 use nix::sched::{CloneFlags, unshare};
@@ -89,10 +89,13 @@ fn create(
     })
 }
 
+/// A map of devices: name, type, value size, size; keys, and programs if there are any.
+type DeviceRow<'a> = (&'a str, u32, u32, u32, &'a [(u32, Option<&'a str>)]);
+
 fn device_maps(maker: &mut Maker, object: &Object) -> Result<()> {
     let with = Some("to_device");
     let (plain, hash) = (BPF_MAP_TYPE_DEVMAP, BPF_MAP_TYPE_DEVMAP_HASH);
-    let rows: [(&str, u32, u32, u32, &[(u32, Option<&str>)]); 7] = [
+    let rows: [DeviceRow<'_>; 7] = [
         ("devices", plain, 4, 12, &[(0, None), (5, None), (11, None)]),
         (
             "devices_prog",
@@ -168,7 +171,9 @@ fn other_namespace(maker: &mut Maker) -> Result<()> {
         Ok(File::open("/proc/thread-self/ns/net")?)
     };
     let namespace = thread::scope(|scope| scope.spawn(put).join());
-    let namespace = namespace.map_err(|_| anyhow!("the thread panicked"))?;
+    let Ok(namespace) = namespace else {
+        bail!("the thread panicked");
+    };
     maker.hold(namespace.context("another network namespace")?);
     let value = bytes(&LOOPBACK.to_le_bytes());
     let refers = json!({"kind": "device", "ifindex": LOOPBACK});
@@ -180,9 +185,12 @@ fn other_namespace(maker: &mut Maker) -> Result<()> {
     )
 }
 
+/// A map of CPUs: name, value size, size; CPUs, lengths of queues, and programs if there are any.
+type CpuRow<'a> = (&'a str, u32, u32, &'a [(u32, u32, Option<&'a str>)]);
+
 fn cpu_maps(maker: &mut Maker, object: &Object) -> Result<()> {
     let with = Some("to_cpu");
-    let rows: [(&str, u32, u32, &[(u32, u32, Option<&str>)]); 4] = [
+    let rows: [CpuRow<'_>; 4] = [
         ("cpus", 4, 2, &[(0, 192, None), (1, 16_384, None)]),
         ("cpus_prog", 8, 64, &[(0, 77, with), (1, 2048, None)]),
         ("cpus_second", 8, 5, &[(1, 8, with)]),

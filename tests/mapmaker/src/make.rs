@@ -17,7 +17,9 @@ use crate::programs::Programs;
 use crate::rng::Rng;
 use crate::sys::{self, MapSpec};
 use crate::truth::{MapTruth, Skipped, Told, Truth};
-use crate::{code, names, ops, queues, rings, slots, sockets, special, stacks, storage, traffic};
+use crate::{
+    code, names, nested, ops, queues, rings, slots, sockets, special, stacks, storage, traffic, xdp,
+};
 
 /// The first id that does not fit 16 bits. The kernel's tree of ids has grown by then.
 const PAST_ID: u32 = 65_536;
@@ -63,7 +65,9 @@ impl Maker {
         }
         queues::make(self).context("queues, stacks and filters")?;
         slots::make(self).context("maps of slots")?;
+        nested::make(self).context("maps of maps")?;
         sockets::make(self).context("maps of sockets")?;
+        xdp::make(self).context("XDP sockets")?;
         storage::make(self).context("local storage")?;
         traffic::make(self).context("cgroup storage")?;
         stacks::make(self).context("stacks")?;

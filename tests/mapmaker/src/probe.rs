@@ -1,8 +1,8 @@
 //! What the running kernel has, by its own BTF.
 
 use anyhow::Result;
+use libbpf_rs::btf::Btf;
 use libbpf_rs::btf::types::{Enum, Enum64, Func, Struct};
-use libbpf_rs::btf::{Btf, HasSize};
 
 /// The running kernel's BTF.
 #[derive(Debug)]
@@ -39,10 +39,5 @@ impl Kernel {
     pub(crate) fn member(&self, kind: &str, name: &str) -> bool {
         let kind = self.0.type_by_name::<Struct<'_>>(kind);
         kind.is_some_and(|kind| kind.iter().any(|one| one.name.is_some_and(|n| n == name)))
-    }
-
-    /// The size of a struct, if there is one.
-    pub(crate) fn size(&self, kind: &str) -> Option<usize> {
-        Some(self.0.type_by_name::<Struct<'_>>(kind)?.size())
     }
 }

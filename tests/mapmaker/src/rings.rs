@@ -1,47 +1,26 @@
-//! Ring buffers, written by programs or by user space, and consumed in part.
+//! Ring buffers that programs write to, and that are consumed in part.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use libbpf_rs::{MapCore, MapFlags, MapHandle, Object};
-use libbpf_sys::{BPF_F_RB_OVERWRITE, BPF_MAP_TYPE_RINGBUF, BPF_MAP_TYPE_USER_RINGBUF};
+use libbpf_rs::{MapCore, MapFlags, Object};
+use libbpf_sys::{BPF_F_RB_OVERWRITE, BPF_MAP_TYPE_RINGBUF};
 use serde_json::json;
 
 use crate::make::Maker;
+use crate::memory::Mapping;
 use crate::objects::find;
 use crate::programs::Input;
+use crate::ring::{
+    Busy, Discarded, Fill, Model, PAGE, Push, Ready, Row, State, Step, Take, counting,
+};
 use crate::slots::{self, program};
-use crate::sys::{self, MapSpec, Mapping};
-use crate::truth::{Told, bytes};
+use crate::sys::{self, MapSpec};
+use crate::truth::Told;
 use crate::uffd::Never;
-
-const PAGE: usize = 4096;
-const HEADER: u64 = 8;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Ready,
-    Discarded,
-    Busy,
-}
-use State::{Busy, Discarded, Ready};
-
-/// What is done to a ring.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    /// A record of so many bytes.
-    Push(u32, State),
-    /// The consumer takes so many records.
-    Take(u32),
-    /// Records of so many bytes, for as long as there is room.
-    Fill(u32),
-}
-use Step::{Fill, Push, Take};
-
-/// A ring: name, size, steps.
-type Row = (&'static str, u32, &'static [Step]);
+use crate::{nested, user_rings};
 
 const RINGS: &[Row] = &[
     (
@@ -153,133 +132,6 @@ const OVERWRITTEN: &[Row] = &[
     ("ro_empty", 8192, &[]),
 ];
 
-/// A record that a ring holds.
-#[derive(Debug, Clone)]
-struct Record {
-    position: u64,
-    state: State,
-    value: Vec<u8>,
-}
-
-impl Record {
-    fn end(&self) -> u64 {
-        self.position + room(self.value.len())
-    }
-}
-
-/// What a record takes, its header included.
-fn room(len: usize) -> u64 {
-    (u64::try_from(len).unwrap_or(0) + HEADER).next_multiple_of(8)
-}
-
-/// What a ring is to hold, by the kernel's rules.
-#[derive(Debug)]
-struct Model {
-    size: u64,
-    overwrite: bool,
-    /// All that was ever written.
-    records: Vec<Record>,
-    consumer: u64,
-    producer: u64,
-    pending: u64,
-    overwritten: u64,
-}
-
-impl Model {
-    fn new(size: u32, overwrite: bool) -> Self {
-        Self {
-            size: u64::from(size),
-            overwrite,
-            records: Vec::new(),
-            consumer: 0,
-            producer: 0,
-            pending: 0,
-            overwritten: 0,
-        }
-    }
-
-    /// Takes note of a record, unless there is no room for it.
-    fn push(&mut self, value: Vec<u8>, state: State) -> bool {
-        let end = self.producer + room(value.len());
-        // Whoever reserves looks how far everything is submitted.
-        let busy = self.records.iter().find(|record| record.state == Busy);
-        let pending = busy.map_or(self.producer, |record| record.position);
-        let held = if self.overwrite {
-            pending
-        } else {
-            pending.min(self.consumer)
-        };
-        self.pending = pending;
-        if end - held > self.size - 1 {
-            return false;
-        }
-        let mut overwritten = self.overwritten;
-        for record in &self.records {
-            let oldest = record.position == overwritten;
-            if self.overwrite && oldest && end - overwritten > self.size - 1 {
-                overwritten = record.end();
-            }
-        }
-        self.overwritten = overwritten;
-        self.records.push(Record {
-            position: self.producer,
-            state,
-            value,
-        });
-        self.producer = end;
-        true
-    }
-
-    /// Where the consumer is when it has taken so many records.
-    fn take(&mut self, count: u32) -> Result<u64> {
-        for _ in 0..count {
-            let next = self.held().next().context("nothing to take")?;
-            self.consumer = next.end();
-        }
-        Ok(self.consumer)
-    }
-
-    fn held(&self) -> impl Iterator<Item = &Record> {
-        let from = self.consumer.max(self.overwritten);
-        self.records
-            .iter()
-            .filter(move |record| record.position >= from)
-    }
-
-    fn told(&self, maker: &Maker) -> Told {
-        let expect = self.held().map(|record| {
-            let state = match record.state {
-                Ready => "ready",
-                Discarded => "discarded",
-                Busy => "busy",
-            };
-            json!({"record": record.position, "state": state, "value": bytes(&record.value)})
-        });
-        let mut state = json!({
-            "size": self.size, "consumer_pos": self.consumer, "producer_pos": self.producer,
-            "overwrite": self.overwrite,
-        });
-        let mut frozen = json!({});
-        if let (Some(state), Some(frozen)) = (state.as_object_mut(), frozen.as_object_mut()) {
-            if maker.kernel.member("bpf_ringbuf", "pending_pos") {
-                frozen.insert("pending_pos".to_owned(), json!(self.pending));
-            }
-            if self.overwrite {
-                state.insert("overwrite_pos".to_owned(), json!(self.overwritten));
-            }
-        }
-        Told::ordered(expect.collect())
-            .state(json!({"ringbuf": state}))
-            .state_frozen(json!({"ringbuf": frozen}))
-    }
-}
-
-/// Bytes that count up, as the program writes them.
-fn counting(first: u32, len: u32) -> Vec<u8> {
-    let byte = |n: u32| u8::try_from((first + n) % 251).unwrap_or(0);
-    (0..len).map(byte).collect()
-}
-
 /// Makes them all. Those that never end their records hold up the freeing of sleepable programs,
 /// so that this comes last.
 ///
@@ -289,7 +141,7 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
     let never = Never::new()?;
     let object = kind(maker, "rings", 0, RINGS, &never)?;
     if maker.has("USER_RINGBUF") {
-        written_by_user(maker, &object)?;
+        user_rings::make(maker, &object)?;
     }
     maker.hold(object);
     if maker.kernel.member("bpf_ringbuf", "overwrite_mode") {
@@ -342,7 +194,7 @@ fn kind(
     let mut slots = Vec::new();
     for (at, ring) in (0_u32..).zip(&rings) {
         slots::put(&outer, at, ring.as_fd().as_raw_fd())?;
-        let refers = slots::refer(ring.as_fd())?;
+        let refers = nested::refer(ring.as_fd())?;
         slots.push(json!({"index": at, "refers": refers}));
     }
     maker.tell(outer, Told::ordered(slots))?;
@@ -423,138 +275,4 @@ fn push(
         waiting.join()
     );
     Ok(room)
-}
-
-const BUSY_BIT: u32 = 1 << 31;
-const DISCARD_BIT: u32 = 1 << 30;
-
-const USER_RINGS: &[Row] = &[
-    (
-        "ur",
-        4096,
-        &[
-            Push(16, Ready),
-            Push(5, Ready),
-            Push(100, Discarded),
-            Push(1, Ready),
-        ],
-    ),
-    ("ur_empty", 4096, &[]),
-    (
-        "ur_busy",
-        8192,
-        &[
-            Push(30, Ready),
-            Push(1000, Busy),
-            Push(9, Ready),
-            Push(8, Busy),
-        ],
-    ),
-    ("ur_full", 4096, &[Fill(120)]),
-];
-
-/// Rings whose producer is user space.
-fn written_by_user(maker: &mut Maker, object: &Object) -> Result<()> {
-    for &(name, size, steps) in USER_RINGS {
-        let map = maker.create(&MapSpec {
-            kind: BPF_MAP_TYPE_USER_RINGBUF,
-            name,
-            max_entries: size,
-            ..MapSpec::default()
-        })?;
-        let mut ring = UserRing::new(&map, size)?;
-        ring.steps(steps)?;
-        let told = ring.model.told(maker);
-        maker.tell(map, told)?;
-    }
-    let map = find(object, "ur_drained")?;
-    let mut ring = UserRing::new(&map, 8192)?;
-    // The kernel's consumer is at the end of the second record, then further on, past the end of
-    // the buffer.
-    ring.steps(&[
-        Push(3000, Ready),
-        Push(13, Ready),
-        Push(1, Discarded),
-        Push(2000, Ready),
-    ])?;
-    drain(maker, object, 2, &mut ring.model)?;
-    ring.steps(&[Push(2000, Ready), Push(3900, Ready), Push(3, Ready)])?;
-    drain(maker, object, 2, &mut ring.model)?;
-    ring.steps(&[Push(600, Ready), Push(50, Discarded), Push(50, Busy)])?;
-    let told = ring.model.told(maker);
-    maker.tell(map, told)
-}
-
-fn drain(maker: &mut Maker, object: &Object, count: u32, model: &mut Model) -> Result<()> {
-    let mut request = vec![0; 24];
-    if let Some(place) = request.get_mut(4..8) {
-        place.copy_from_slice(&count.to_le_bytes());
-    }
-    let drained = maker
-        .programs
-        .run(object, "consume", Input::Context(&request))?;
-    ensure!(
-        drained == count,
-        "{drained} samples were consumed, not {count}"
-    );
-    // What was discarded goes on the way.
-    let mut left = count;
-    while left > 0 {
-        let next = model.held().next().context("nothing to take")?;
-        left -= u32::from(next.state == Ready);
-        model.take(1)?;
-    }
-    Ok(())
-}
-
-/// The memory of a ring that user space writes to: the producer's page, then the data twice.
-struct UserRing {
-    memory: Mapping,
-    model: Model,
-}
-
-impl UserRing {
-    fn new(map: &MapHandle, size: u32) -> Result<Self> {
-        let len = PAGE + 2 * usize::try_from(size)?;
-        Ok(Self {
-            memory: Mapping::shared(map.as_fd(), PAGE, len)?,
-            model: Model::new(size, false),
-        })
-    }
-
-    fn steps(&mut self, steps: &[Step]) -> Result<()> {
-        for &step in steps {
-            match step {
-                Push(len, state) => ensure!(self.push(len, state)?, "there is no room"),
-                Fill(len) => while self.push(len, Ready)? {},
-                Take(_) => bail!("user space does not consume"),
-            }
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, len: u32, state: State) -> Result<bool> {
-        let at = self.model.producer;
-        let value = counting(u32::try_from(at % 251)?, len);
-        if at + room(value.len()) - self.model.consumer > self.model.size {
-            return Ok(false);
-        }
-        self.model.records.push(Record {
-            position: at,
-            state,
-            value: value.clone(),
-        });
-        self.model.producer = at + room(value.len());
-        let flags = match state {
-            Ready => 0,
-            Discarded => DISCARD_BIT,
-            Busy => BUSY_BIT,
-        };
-        let place = PAGE + usize::try_from(at % self.model.size)?;
-        self.memory.write(place, &(len | flags).to_le_bytes())?;
-        self.memory.write(place + 4, &[0; 4])?;
-        self.memory.write(place + 8, &value)?;
-        self.memory.write(0, &self.model.producer.to_le_bytes())?;
-        Ok(true)
-    }
 }

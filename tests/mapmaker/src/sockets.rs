@@ -7,10 +7,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener, Uni
 
 use anyhow::{Context, Result};
 use libbpf_rs::{MapCore, MapHandle};
-use libbpf_sys::{
-    BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, BPF_MAP_TYPE_SOCKHASH, BPF_MAP_TYPE_SOCKMAP,
-    BPF_MAP_TYPE_XSKMAP,
-};
+use libbpf_sys::{BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, BPF_MAP_TYPE_SOCKHASH, BPF_MAP_TYPE_SOCKMAP};
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockname, listen,
@@ -20,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::make::Maker;
 use crate::slots::NO_LOOKUP;
-use crate::sys::{self, MapSpec, Mapping};
+use crate::sys::{self, MapSpec};
 use crate::truth::{Told, bytes};
 
 /// A socket and what bpfreeze says about it when it reads the kernel's memory.
@@ -31,7 +28,8 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    fn new(
+    /// A socket with what is known of it beside its kind.
+    pub(crate) fn new(
         fd: impl Into<OwnedFd>,
         family: &str,
         kind: &str,
@@ -212,8 +210,7 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
     )?;
     sock(maker, "sockh_empty", hashes, (4, 8, 8), Vec::new())?;
     maker.hold(all);
-    reuseport(maker)?;
-    xdp(maker)
+    reuseport(maker)
 }
 
 /// A map of sockets. Only those with room for a cookie can be looked up.
@@ -276,7 +273,11 @@ fn sock(
     )
 }
 
-fn put(map: &MapHandle, key: &[u8], socket: &Socket) -> Result<()> {
+/// Writes a socket's descriptor into a slot.
+///
+/// # Errors
+/// Fails if the kernel refuses.
+pub(crate) fn put(map: &MapHandle, key: &[u8], socket: &Socket) -> Result<()> {
     let fd = i64::from(socket.fd.as_raw_fd());
     sys::update(map, key, &fd.to_le_bytes(), 0)
 }
@@ -285,7 +286,8 @@ fn index(key: &[u8]) -> u32 {
     u32::from_le_bytes(key.try_into().unwrap_or_default())
 }
 
-fn add(object: &mut Value, name: &str, value: Value) {
+/// Gives an object another member.
+pub(crate) fn add(object: &mut Value, name: &str, value: Value) {
     if let Some(object) = object.as_object_mut() {
         object.insert(name.to_owned(), value);
     }
@@ -313,9 +315,12 @@ fn sharing(kind: SockType, address: SocketAddr) -> Result<Socket> {
     Ok(Socket::inet(fd, protocol, state, local, None))
 }
 
+/// An array of sockets that share ports: name, value size, size, addresses by slot.
+type PortRow<'a> = (&'a str, u32, u32, &'a [(u32, SockType, &'a str)]);
+
 fn reuseport(maker: &mut Maker) -> Result<()> {
     let (tcp, udp) = (SockType::Stream, SockType::Datagram);
-    let rows: [(&str, u32, u32, &[(u32, SockType, &str)]); 4] = [
+    let rows: [PortRow<'_>; 4] = [
         (
             "ports",
             8,
@@ -358,86 +363,5 @@ fn reuseport(maker: &mut Maker) -> Result<()> {
         sock(maker, name, kind, (4, value_size, max_entries), entries)?;
         maker.hold(sockets);
     }
-    Ok(())
-}
-
-const SOL_XDP: i32 = 283;
-const RX_RING: i32 = 2;
-const TX_RING: i32 = 3;
-const UMEM_REG: i32 = 4;
-const FILL_RING: i32 = 5;
-const COMPLETION_RING: i32 = 6;
-const SHARED_UMEM: u16 = 1;
-const COPY: u16 = 2;
-
-/// An XDP socket with a ring to receive from.
-fn xdp_socket() -> Result<OwnedFd> {
-    let fd = sys::socket(libc::AF_XDP, libc::SOCK_RAW, 0)?;
-    sys::set_option(fd.as_fd(), SOL_XDP, RX_RING, &64_u32.to_le_bytes())?;
-    Ok(fd)
-}
-
-/// Binds an XDP socket to the first queue of the first device.
-fn bind_xdp(fd: &OwnedFd, flags: u16, shared: i32) -> Result<()> {
-    let mut address = u16::try_from(libc::AF_XDP)?.to_le_bytes().to_vec();
-    address.extend(flags.to_le_bytes());
-    address.extend(1_u32.to_le_bytes());
-    address.extend(0_u32.to_le_bytes());
-    address.extend(shared.to_le_bytes());
-    sys::bind(fd.as_fd(), &address)
-}
-
-fn xdp(maker: &mut Maker) -> Result<()> {
-    const CHUNK: u32 = 4096;
-    let owner = xdp_socket()?;
-    let memory = Mapping::anonymous(64 << 10)?;
-    let mut area = memory.address().to_le_bytes().to_vec();
-    area.extend((64_u64 << 10).to_le_bytes());
-    area.extend(CHUNK.to_le_bytes());
-    area.extend(0_u32.to_le_bytes());
-    sys::set_option(owner.as_fd(), SOL_XDP, UMEM_REG, &area)?;
-    for ring in [FILL_RING, COMPLETION_RING, TX_RING] {
-        sys::set_option(owner.as_fd(), SOL_XDP, ring, &64_u32.to_le_bytes())?;
-    }
-    bind_xdp(&owner, COPY, 0)?;
-    let sharer = xdp_socket()?;
-    bind_xdp(&sharer, SHARED_UMEM, owner.as_raw_fd())?;
-    let unbound = xdp_socket()?;
-    let object = |fd, bound: bool| {
-        let mut socket = Socket::new(fd, "xdp", "raw", &[]);
-        if bound {
-            add(&mut socket.object, "device", json!("lo"));
-            add(&mut socket.object, "queue", json!(0));
-        }
-        socket
-    };
-    let sockets = [
-        object(owner, true),
-        object(sharer, true),
-        object(unbound, false),
-    ];
-    for (name, max_entries, slots) in [
-        ("xsks", 7, vec![(0, 0), (2, 2), (3, 1), (6, 0)]),
-        ("xsks_far", 2000, vec![(1023, 1)]),
-        ("xsks_empty", 3, vec![]),
-    ] {
-        let map = maker.create(&MapSpec {
-            kind: BPF_MAP_TYPE_XSKMAP,
-            name,
-            key_size: 4,
-            value_size: 4,
-            max_entries,
-            ..MapSpec::default()
-        })?;
-        let mut expect = Vec::new();
-        for (index, socket) in slots {
-            let index: u32 = index;
-            let socket: &Socket = sockets.get(socket).context("no such socket")?;
-            put(&map, &index.to_le_bytes(), socket)?;
-            expect.push(json!({"index": index, "refers": socket.object}));
-        }
-        maker.tell(map, Told::ordered(expect).not_live(NO_LOOKUP))?;
-    }
-    maker.hold((sockets, memory));
     Ok(())
 }

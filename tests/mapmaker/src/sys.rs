@@ -4,8 +4,6 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
-use std::slice;
 
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapHandle};
@@ -344,75 +342,4 @@ pub(crate) fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> Result<()> {
     };
     ensure!(result == 0, "bind: {}", io::Error::last_os_error());
     Ok(())
-}
-
-/// Memory of this process, unmapped when it goes.
-#[derive(Debug)]
-pub(crate) struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the memory belongs to no thread.
-unsafe impl Send for Mapping {}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped with this length and nothing borrows it any more.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
-
-impl Mapping {
-    /// Memory of no file, zeroed.
-    ///
-    /// # Errors
-    /// Fails if there is none.
-    pub(crate) fn anonymous(len: usize) -> Result<Self> {
-        Self::new(None, 0, len, libc::PROT_READ | libc::PROT_WRITE)
-    }
-
-    /// Pages of a file or a map that can be written to.
-    ///
-    /// # Errors
-    /// Fails if the kernel refuses.
-    pub(crate) fn shared(file: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Self> {
-        let both = libc::PROT_READ | libc::PROT_WRITE;
-        Self::new(Some(file), offset, len, both)
-    }
-
-    fn new(file: Option<BorrowedFd<'_>>, offset: usize, len: usize, prot: i32) -> Result<Self> {
-        let (flags, fd) = match file {
-            Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
-            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
-        };
-        let offset = libc::off_t::try_from(offset)?;
-        // SAFETY: a new mapping, placed by the kernel, overlaps nothing.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) };
-        ensure!(
-            start != libc::MAP_FAILED,
-            "mapping {len} bytes: {}",
-            io::Error::last_os_error()
-        );
-        let start = NonNull::new(start.cast()).context("a mapping at address 0")?;
-        Ok(Self { start, len })
-    }
-
-    /// Where it starts in this process.
-    pub(crate) fn address(&self) -> u64 {
-        u64::try_from(self.start.as_ptr().addr()).unwrap_or(0)
-    }
-
-    /// Writes bytes.
-    ///
-    /// # Errors
-    /// Fails if they do not fit.
-    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) -> Result<()> {
-        // SAFETY: the whole mapping is ours, and no other reference to it exists.
-        let memory = unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) };
-        let end = at.checked_add(bytes.len()).context("beyond the mapping")?;
-        let place = memory.get_mut(at..end).context("beyond the mapping")?;
-        place.copy_from_slice(bytes);
-        Ok(())
-    }
 }

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use anyhow::{Context, Result, ensure};
 use nix::libc;
 
-use crate::sys::Mapping;
+use crate::memory::Mapping;
 
 /// The page. Who waits for it waits for as long as this lives.
 #[derive(Debug)]
