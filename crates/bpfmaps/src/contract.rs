@@ -17,9 +17,6 @@ use crate::{
     Walk,
 };
 
-/// The types of map whose contents are not read, and that must say so.
-const UNREAD_TYPES: &[MapType] = &[MapType::ARENA];
-
 /// What the kernel does while it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum World {
@@ -186,7 +183,7 @@ impl Checked<'_> {
         };
         self.require(!walk.stopped, format_args!("the walk stopped by itself"));
         let map_type = self.map.map_type;
-        if map_type.name().is_none() || UNREAD_TYPES.contains(&map_type) {
+        if map_type.name().is_none() {
             self.unread(&walk);
             return;
         }

@@ -1,5 +1,8 @@
 //! What a map is in as a whole, beside its entries.
 
+use arena::Run;
+use guestmem::{ArenaPtr, Kva};
+
 /// The state of a map of a type that has one.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -49,5 +52,25 @@ pub enum MapState {
         refcount: u64,
         /// The struct that it implements.
         name: Option<String>,
+    },
+    /// Which pages of an arena exist; what is in them,
+    /// [`BpfMapAccessor::arena`](crate::BpfMapAccessor::arena) reads.
+    Arena {
+        /// The user address at which it begins; `None` until its first user
+        /// maps it.
+        user_start: Option<ArenaPtr>,
+        /// The kernel address of the page whose user address has a low half
+        /// of 0.
+        kernel_base: Kva,
+        /// Bytes of a page.
+        page_size: u64,
+        /// How many pages it may have.
+        declared_pages: u64,
+        /// Those that exist, counted from the arena's beginning.
+        runs: Vec<Run>,
+        /// Those that do not exist, but that a program touched (since 7.2).
+        faulted: Vec<Run>,
+        /// Whether no page can be of which nobody knows.
+        complete: bool,
     },
 }

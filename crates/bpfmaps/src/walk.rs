@@ -51,6 +51,14 @@ impl Walk {
         }
     }
 
+    /// Notes what another walk, for a part of this one, could not read.
+    pub(crate) fn append(&mut self, part: Walk) {
+        for gap in part.gaps {
+            self.gap(gap.at, gap.reason);
+        }
+        self.unlisted_gaps += part.unlisted_gaps;
+    }
+
     /// Notes the fault of a read: a gap at the unreadable address.
     pub fn fault(&mut self, fault: Fault<Kva>) {
         self.gap(fault.addr, fault.cause);

@@ -4,7 +4,9 @@
 
 mod fake;
 mod objects;
+mod progs;
 mod slots;
+mod special;
 mod storage;
 
 use std::ops::ControlFlow;

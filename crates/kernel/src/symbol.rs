@@ -15,12 +15,13 @@ pub struct Symbol {
 }
 
 impl fmt::Display for Symbol {
-    /// As the kernel prints it in a trace: `name+0x1c [module]`.
+    /// As the kernel prints it in a trace: `name+0x1c [module]`, where BPF is
+    /// no module: its programs say by their names that they are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{:#x}", self.name, self.offset)?;
-        match &self.module {
+        match self.module.as_deref() {
+            None | Some("bpf") => Ok(()),
             Some(module) => write!(f, " [{module}]"),
-            None => Ok(()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What follows from the numbers in a map's state.
 
+use bpfmaps::arena::Run;
+
 /// How full a Bloom filter is, from 0 to 1, and how many elements that comes
 /// to: an element sets `hash_functions` bits of its own or others' choice. A
 /// full one does not tell.
@@ -28,6 +30,11 @@ pub(crate) fn queue_len(head: u32, tail: u32, slots: u32) -> u64 {
         Some(len) => len,
         None => head.saturating_add(u64::from(slots)).saturating_sub(tail),
     }
+}
+
+/// How many pages there are in runs of them.
+pub(crate) fn pages(runs: &[Run]) -> u64 {
+    runs.iter().map(|run| run.pages).sum()
 }
 
 #[cfg(test)]

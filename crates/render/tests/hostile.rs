@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, MapType};
+use bpfmaps::{BpfMapAccessor, MapType, Object, ObjectKind, RecordState};
 use btf_layout::build::Builder;
 use btf_layout::{Btf, Kind, TypeId};
 use proptest::prelude::*;
@@ -18,12 +18,32 @@ fn render_all(btf: &Rc<Btf>, ty: TypeId, values: &[FakeBytes]) -> usize {
     let mut array = FakeMap::new(2, "a", MapType::ARRAY, 4, 8).typed(btf, TypeId::VOID, ty);
     let mut percpu = FakeMap::new(3, "p", MapType::PERCPU_ARRAY, 4, 8).typed(btf, ty, ty);
     array.info.max_entries = 1;
+    let owner = Object {
+        kva: None,
+        kind: ObjectKind::Cgroup {
+            id: None,
+            path: Some("/\u{1b}[2J ".to_owned()),
+        },
+    };
+    let mut storage = FakeMap::new(4, "s", MapType::CGROUP_STORAGE, 4, 8).typed(btf, ty, ty);
+    let mut queue = FakeMap::new(5, "q", MapType::QUEUE, 0, 8).typed(btf, TypeId::VOID, ty);
+    let mut ring = FakeMap::new(6, "r", MapType::RINGBUF, 0, 0).typed(btf, TypeId::VOID, ty);
+    let mut slots = FakeMap::new(7, "i", MapType::INSN_ARRAY, 4, 8).typed(btf, ty, ty);
+    let mut ops = FakeMap::new(8, "o", MapType::STRUCT_OPS, 4, 8);
+    ops.info.btf_vmlinux_value_type_id = ty.0;
     for value in values {
+        storage = storage.owned(owner.clone(), Some(&[1, 2, 3]), value.clone());
+        queue = queue.element(value.clone());
+        ring = ring.record(u64::MAX, RecordState::Busy, value.clone());
+        slots = slots.slot(u32::MAX, owner.clone(), Some(value.clone()));
+        slots = slots.keyed_slot(&[1, 2, 3], owner.clone(), Some(value.clone()));
+        ops = ops.entry(&[0; 4], value.clone());
         hash = hash.entry(&[1, 2, 3, 4], value.clone());
         array = array.entry(&[0; 4], value.clone());
         percpu = percpu.percpu(&[0; 4], vec![(0, value.clone()), (1, value.clone())]);
     }
-    let kernel = Fake::new(vec![hash, array, percpu]);
+    let maps = vec![hash, array, percpu, storage, queue, ring, slots, ops];
+    let kernel = Fake::new(maps).with_vmlinux(btf);
     let maps = kernel.maps().unwrap();
     let mut longest = 0;
     for format in [Format::Text, Format::Json, Format::Jsonl, Format::Bpftool] {
@@ -31,12 +51,13 @@ fn render_all(btf: &Rc<Btf>, ty: TypeId, values: &[FakeBytes]) -> usize {
         options.format = format;
         let mut out = Vec::new();
         let outcome = render::dump(&kernel, &maps, &options, &mut out).unwrap();
-        assert!(outcome.is_complete());
+        assert!(outcome.gaps == 0 && outcome.errors.is_empty());
         longest = longest.max(out.len());
         let text = String::from_utf8(out).unwrap();
         match format {
             Format::Text => text.lines().for_each(|line| {
                 assert_eq!(line, line.trim_end());
+                assert!(!line.contains('\u{1b}'));
             }),
             _ => text.lines().for_each(|line| {
                 serde_json::from_str::<serde::de::IgnoredAny>(line).unwrap();

@@ -159,5 +159,17 @@ fn arena(maker: &mut Maker) -> Result<()> {
         memory.write(page * PAGE + page, mark.as_bytes())?;
     }
     maker.hold(memory);
-    maker.tell(map, Told::nothing())
+    let told = Told::nothing().state(json!({"arena": {
+        "page_size": PAGE,
+        "declared_pages": PAGES,
+        "mapped_pages": 4,
+        "runs": [
+            {"pgoff": 0, "pages": 2},
+            {"pgoff": 7, "pages": 1},
+            {"pgoff": 99, "pages": 1},
+        ],
+        "faulted_pages": [],
+        "complete": true,
+    }}));
+    maker.tell(map, told)
 }

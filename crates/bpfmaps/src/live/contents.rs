@@ -10,7 +10,7 @@ use super::{Fetch, Live, array, hash, keys, slots};
 use crate::special::Fields;
 use crate::structures;
 use crate::walk::Walker;
-use crate::{BpfMapAccessor, Error, GapAt, MapInfo, MapState, MapType, NoMemory, Reason};
+use crate::{BpfMapAccessor, Entry, Error, GapAt, MapInfo, MapState, MapType, NoMemory, Reason};
 
 /// What tells the entries of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,10 @@ pub(super) fn state(
     structures::state(source.target(), map, at)
 }
 
+/// How often a map is read anew that contradicts itself before its first
+/// entry: it may have changed between two words.
+const ATTEMPTS: u32 = 8;
+
 fn walk_memory(
     source: &Source,
     map: &MapInfo,
@@ -110,7 +114,48 @@ fn walk_memory(
     walker: &mut Walker<'_, '_>,
 ) -> Result<(), Error> {
     let at = source.map(opened, map)?;
-    structures::walk(source.target(), map, at, walker)
+    let target = source.target();
+    let state = || structures::state(target, map, at).ok().flatten();
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        let before = state();
+        let mut visit = |entry: Entry<'_>| walker.visit(entry);
+        let mut inner = Walker::new(&mut visit);
+        structures::walk(target, map, at, &mut inner)?;
+        let walk = inner.finish();
+        if walk.visited > 0 || walk.is_complete() || attempts == 0 {
+            let stopped = walk.stopped;
+            walker.walk.append(walk);
+            if !stopped && overtaken(before.as_ref(), state().as_ref()) {
+                walker.walk.gap(GapAt::Map, Reason::Outrun);
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// Whether entries that were read between the one state and the other may
+/// have been others by then.
+fn overtaken(before: Option<&MapState>, after: Option<&MapState>) -> bool {
+    match (before, after) {
+        (Some(MapState::Queue { .. }), _) => before != after,
+        (
+            Some(MapState::RingBuffer {
+                size,
+                consumer_pos,
+                overwrite_pos,
+                overwrite,
+                ..
+            }),
+            Some(MapState::RingBuffer { producer_pos, .. }),
+        ) => {
+            let overwritten = overwrite_pos.filter(|_| *overwrite).unwrap_or(0);
+            let start = overwritten.max(*consumer_pos);
+            *producer_pos > start.saturating_add(*size)
+        }
+        _ => false,
+    }
 }
 
 /// Says why the contents of `map` are not read.
@@ -139,5 +184,37 @@ fn walk_bpf(live: &Live, map: &MapInfo, opened: &OpenMap, walker: &mut Walker<'_
                 keys::walk(opened, &shape, walker);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_on_is_noticed() {
+        let queue = |head| MapState::Queue {
+            head,
+            tail: 0,
+            slots: 8,
+        };
+        let ring = |consumer_pos, producer_pos, overwrite_pos: Option<u64>| MapState::RingBuffer {
+            size: 4096,
+            consumer_pos,
+            producer_pos,
+            pending_pos: None,
+            overwrite_pos,
+            overwrite: overwrite_pos.is_some(),
+        };
+        let check = |before: MapState, after: MapState, expected| {
+            assert_eq!(overtaken(Some(&before), Some(&after)), expected);
+        };
+        check(queue(3), queue(3), false);
+        check(queue(3), queue(4), true);
+        check(ring(0, 48, None), ring(48, 4096, None), false);
+        check(ring(0, 48, None), ring(48, 4104, None), true);
+        check(ring(0, 48, Some(96)), ring(0, 4192, Some(120)), false);
+        check(ring(0, 48, Some(96)), ring(0, 4200, Some(120)), true);
+        assert!(!overtaken(None, None));
     }
 }

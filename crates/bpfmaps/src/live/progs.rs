@@ -144,9 +144,7 @@ impl<'l> Memory<'l> {
             &self.known,
             (id, at),
         );
-        for gap in gaps.gaps {
-            walk.gap(gap.at, gap.reason);
-        }
+        walk.append(gaps);
         Ok(attach?)
     }
 }

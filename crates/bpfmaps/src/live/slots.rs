@@ -43,9 +43,8 @@ pub(super) fn walk(map: &MapInfo, opened: &OpenMap, walker: &mut Walker<'_, '_>)
     } else {
         array::walk(opened, &shape, Fetch::OneByOne, &mut inner);
     }
-    for gap in inner.finish().gaps {
-        walker.walk.gap(gap.at, gap.reason);
-    }
+    let walk = inner.finish();
+    walker.walk.append(walk);
 }
 
 /// What the slot `index` with this value refers to, as far as that tells it.

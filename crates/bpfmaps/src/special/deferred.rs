@@ -7,8 +7,9 @@ use guestmem::{Address, Cause, Fault, Kva, Memory, MemoryExt};
 use super::reader::long;
 use super::{Callback, FieldKind, Reader, TaskWork, Timer, Work};
 use crate::ProgRef;
-use crate::structures::{Copied, ProgLayout};
-use crate::walk::Gap;
+use crate::structures::Copied;
+use crate::structures::objects::ProgNames;
+use crate::walk::{Gap, Walk};
 
 /// `HRTIMER_STATE_ENQUEUED` of `hrtimer.state`, and `true` of
 /// `hrtimer.is_queued`.
@@ -30,7 +31,7 @@ pub(super) struct Layouts {
     timer: Result<TimerLayout, Error>,
     work: Result<WorkLayout, Error>,
     task_work: Result<TaskWorkLayout, Error>,
-    prog: Result<ProgLayout, Error>,
+    prog: Result<ProgNames, Error>,
 }
 
 /// What all of them have: a pointer to the kernel's object in the field, and
@@ -143,7 +144,7 @@ impl Layouts {
             timer: TimerLayout::new(btf),
             work: WorkLayout::new(btf),
             task_work: TaskWorkLayout::new(btf),
-            prog: ProgLayout::new(btf),
+            prog: ProgNames::new(btf),
         }
     }
 
@@ -216,25 +217,20 @@ impl Layouts {
         common: &Common,
     ) -> Result<(Option<Callback>, Option<ProgRef>), Gap> {
         let set = |at: Kva| (at.get() != 0).then_some(at);
-        let prog = match set(object.pointer(&common.prog)) {
-            Some(prog) => Some((prog, known(&self.prog, prog)?)),
-            None => None,
-        };
         let callback = set(object.pointer(&common.callback)).map(|address| {
             let symbol = reader.accessor.symbol(address);
             let name = symbol.and_then(|symbol| function_of(&symbol.name));
-            let from_program = || {
-                let (prog, layout) = prog?;
-                let symbol = layout.symbol_of(memory, prog, address)?;
-                function_of(&symbol)
-            };
-            Callback {
-                address,
-                name: name.or_else(from_program),
-            }
+            Callback { address, name }
         });
-        let prog = prog.map(|(prog, layout)| layout.brief(memory, prog));
-        Ok((callback, prog.transpose().map_err(unreadable)?))
+        let Some(at) = set(object.pointer(&common.prog)) else {
+            return Ok((callback, None));
+        };
+        let mut walk = Walk::default();
+        let prog = known(&self.prog, at)?.brief(memory, Some(at), &mut walk);
+        match walk.gaps.pop() {
+            Some(gap) => Err(gap),
+            None => Ok((callback, prog)),
+        }
     }
 }
 

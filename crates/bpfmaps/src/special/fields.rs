@@ -5,6 +5,7 @@ use std::fmt;
 use btf_layout::{Btf, TypeId};
 
 use super::find;
+use super::known::Place;
 
 /// What a special field is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,7 +119,7 @@ impl Fields {
     #[must_use]
     pub fn of(vmlinux: &Btf, btf: &Btf, ty: TypeId) -> Self {
         Self {
-            fields: find::find(vmlinux, btf, ty, find::Place::Value),
+            fields: find::find(vmlinux, btf, ty, Place::Value),
         }
     }
 
@@ -126,7 +127,7 @@ impl Fields {
     #[must_use]
     pub fn of_object(vmlinux: &Btf, btf: &Btf, ty: TypeId) -> Self {
         Self {
-            fields: find::find(vmlinux, btf, ty, find::Place::Object),
+            fields: find::find(vmlinux, btf, ty, Place::Object),
         }
     }
 

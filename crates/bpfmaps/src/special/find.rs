@@ -2,6 +2,7 @@
 
 use btf_layout::{Btf, Error, Kind, RecordKind, Type, TypeId};
 
+use super::known::{Knowledge, Known, Place};
 use super::{Field, FieldKind, Target};
 
 /// Beyond this many special fields a type has none: no kernel takes more than
@@ -19,72 +20,6 @@ const MOST_MEMBERS: u32 = 1 << 20;
 /// What precedes struct and member in the tag of a list or tree.
 const CONTAINS: &str = "contains:";
 
-/// Where a type is used, which decides on what may be special in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// As the value of a map.
-    Value,
-    /// As an object that a program allocates.
-    Object,
-}
-
-/// What is known of a kind of special field.
-struct Known {
-    kind: FieldKind,
-    /// How `enum btf_field_type` of a kernel that knows it calls it.
-    enumerator: &'static str,
-    align: u64,
-    /// Whether a type may have only one.
-    unique: bool,
-    /// Where it is special.
-    places: &'static [Place],
-}
-
-const fn known(
-    kind: FieldKind,
-    enumerator: &'static str,
-    align: u64,
-    unique: bool,
-    places: &'static [Place],
-) -> Known {
-    Known {
-        kind,
-        enumerator,
-        align,
-        unique,
-        places,
-    }
-}
-
-const VALUE: &[Place] = &[Place::Value];
-const OBJECT: &[Place] = &[Place::Object];
-const BOTH: &[Place] = &[Place::Value, Place::Object];
-
-const KNOWN: &[Known] = &[
-    known(FieldKind::SpinLock, "BPF_SPIN_LOCK", 4, true, BOTH),
-    known(FieldKind::ResSpinLock, "BPF_RES_SPIN_LOCK", 4, true, BOTH),
-    known(FieldKind::Timer, "BPF_TIMER", 8, true, VALUE),
-    known(FieldKind::Workqueue, "BPF_WORKQUEUE", 8, true, VALUE),
-    known(FieldKind::TaskWork, "BPF_TASK_WORK", 8, true, VALUE),
-    known(FieldKind::ListHead, "BPF_LIST_HEAD", 8, false, BOTH),
-    known(FieldKind::ListNode, "BPF_LIST_NODE", 8, false, OBJECT),
-    known(FieldKind::RbRoot, "BPF_RB_ROOT", 8, false, BOTH),
-    known(FieldKind::RbNode, "BPF_RB_NODE", 8, false, OBJECT),
-    known(FieldKind::Refcount, "BPF_REFCOUNT", 4, true, BOTH),
-    known(FieldKind::UntrustedKptr, "BPF_KPTR_UNREF", 8, false, BOTH),
-    known(FieldKind::Kptr, "BPF_KPTR_REF", 8, false, BOTH),
-    known(FieldKind::PercpuKptr, "BPF_KPTR_PERCPU", 8, false, BOTH),
-    known(FieldKind::Uptr, "BPF_UPTR", 8, false, VALUE),
-];
-
-/// What early kernels know ([`Search::is_early`]).
-const KNOWN_EARLY: &[FieldKind] = &[
-    FieldKind::SpinLock,
-    FieldKind::Timer,
-    FieldKind::UntrustedKptr,
-    FieldKind::Kptr,
-];
-
 /// The type has what makes the kernel take none of its fields for special.
 struct Refused;
 
@@ -99,8 +34,7 @@ pub(super) fn find(vmlinux: &Btf, btf: &Btf, ty: TypeId, place: Place) -> Vec<Fi
     let mut search = Search {
         vmlinux,
         btf,
-        place,
-        enumerators: None,
+        known: Knowledge::new(vmlinux, place),
         found: Vec::new(),
         looked_at: 0,
     };
@@ -114,9 +48,7 @@ pub(super) fn find(vmlinux: &Btf, btf: &Btf, ty: TypeId, place: Place) -> Vec<Fi
 struct Search<'b> {
     vmlinux: &'b Btf,
     btf: &'b Btf,
-    place: Place,
-    /// What this kernel knows; asked for when something looks special.
-    enumerators: Option<Vec<&'b str>>,
+    known: Knowledge<'b>,
     found: Vec<Field>,
     looked_at: u32,
 }
@@ -177,7 +109,7 @@ impl<'b> Search<'b> {
             let offset = start.checked_add(member.bit_offset / 8).ok_or(Refused)?;
             if !member.bit_offset.is_multiple_of(8) {
                 // One bit-field spoils it, but for early kernels.
-                if self.is_early() {
+                if self.known.is_early() {
                     continue;
                 }
                 return Err(Refused);
@@ -217,7 +149,7 @@ impl<'b> Search<'b> {
                 ..
             } => {
                 let size = u64::from(size);
-                match self.special_struct(name) {
+                match self.known.special_struct(name) {
                     _ if !fits(size) => {}
                     None => self.members(element, declared.offset, depth + 1)?,
                     Some(known) => self.special(known, size, &declared)?,
@@ -256,32 +188,6 @@ impl<'b> Search<'b> {
         Err(Refused)
     }
 
-    /// What a struct of this name is, if it is special here.
-    fn special_struct(&mut self, name: &str) -> Option<&'static Known> {
-        let is_named = |known: &&Known| !known.kind.is_pointer() && known.kind.name() == name;
-        let known = KNOWN.iter().find(is_named)?;
-        (known.places.contains(&self.place) && self.knows(known)).then_some(known)
-    }
-
-    /// Whether the kernel takes such fields for special.
-    fn knows(&mut self, known: &Known) -> bool {
-        if self.is_early() {
-            return KNOWN_EARLY.contains(&known.kind);
-        }
-        self.enumerators().contains(&known.enumerator)
-    }
-
-    /// Whether the kernel's `enum btf_field_type` has no flags yet (before
-    /// 6.2, db559117828d).
-    fn is_early(&mut self) -> bool {
-        !self.enumerators().contains(&"BPF_SPIN_LOCK")
-    }
-
-    fn enumerators(&mut self) -> &[&'b str] {
-        let vmlinux = self.vmlinux;
-        self.enumerators.get_or_insert_with(|| enumerators(vmlinux))
-    }
-
     /// Adds a special struct.
     fn special(&mut self, known: &Known, size: u64, at: &Declared) -> Result<(), Refused> {
         let kind = known.kind;
@@ -314,7 +220,7 @@ impl<'b> Search<'b> {
         for _ in 0..DEEPEST {
             target = match self.btf.get(target)? {
                 Type::TypeTag { name, target } => {
-                    if let Some(kind) = self.tag(name)
+                    if let Some(kind) = self.known.tag(name)
                         && tag.replace(kind).is_some()
                     {
                         return Err(Refused);
@@ -334,29 +240,6 @@ impl<'b> Search<'b> {
             };
         }
         Err(Refused)
-    }
-
-    /// What a type tag makes of a pointer.
-    fn tag(&mut self, name: &str) -> Option<FieldKind> {
-        let kind = match name {
-            "kptr_untrusted" => FieldKind::UntrustedKptr,
-            "kptr" | "kptr_ref" => FieldKind::Kptr,
-            "percpu_kptr" => FieldKind::PercpuKptr,
-            "uptr" => FieldKind::Uptr,
-            _ => return None,
-        };
-        // `kptr` was `kptr_ref`, and `kptr_untrusted` `kptr`, before 6.4
-        // (03b77e17aeb2), which also brought bpf_refcount.
-        let renamed = KNOWN.iter().find(|known| known.kind == FieldKind::Refcount);
-        let renamed = renamed.is_some_and(|refcount| self.knows(refcount));
-        let kind = match name {
-            "kptr" if !renamed => FieldKind::UntrustedKptr,
-            "kptr_ref" if renamed => return None,
-            "kptr_untrusted" if !renamed => return None,
-            _ => kind,
-        };
-        let known = KNOWN.iter().find(|known| known.kind == kind)?;
-        (known.places.contains(&self.place) && self.knows(known)).then_some(kind)
     }
 
     /// What the tag `contains:STRUCT:MEMBER` of a list or tree says.
@@ -457,14 +340,5 @@ impl<'b> Search<'b> {
             return Err(Refused);
         }
         Ok(())
-    }
-}
-
-/// The enumerators of the kernel's `enum btf_field_type`.
-fn enumerators(vmlinux: &Btf) -> Vec<&str> {
-    let id = vmlinux.find(Kind::Enum, "btf_field_type");
-    match id.map(|id| vmlinux.get(id)) {
-        Some(Ok(Type::Enum { values, .. })) => values.flatten().map(|value| value.name).collect(),
-        _ => Vec::new(),
     }
 }

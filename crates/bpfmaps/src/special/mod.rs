@@ -25,6 +25,7 @@ mod deferred;
 mod fields;
 mod find;
 mod graph;
+mod known;
 mod named;
 mod pointer;
 mod reader;

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::deferred::Layouts;
 use super::{Field, FieldKind, Fields, NodeVisitor, Pointed, Special, graph, pointer};
-use crate::walk::{Gap, Reason};
+use crate::walk::{Gap, GapAt, Reason};
 use crate::{BpfMapAccessor, Error, MapInfo, Walk};
 
 /// How many times as many bytes as memory has may be handed out as objects of
@@ -164,20 +164,24 @@ impl<'a> Reader<'a> {
         visit: &mut NodeVisitor<'_>,
     ) -> Walk {
         let mut walk = Walk::default();
-        let hidden = self.hidden && at.is_none();
-        if let (Some(target), Some(bytes), false) = (field.target, bytes_of(field, value), hidden) {
-            let head = at.and_then(|at| at.checked_add(field.offset));
-            let mut found = graph::Found {
-                reader: self,
-                target,
-                walk: &mut walk,
-                visit,
-            };
-            match field.kind {
-                FieldKind::ListHead => found.list(bytes, head),
-                FieldKind::RbRoot => found.tree(bytes),
-                _ => {}
+        let (Some(target), Some(bytes)) = (field.target, bytes_of(field, value)) else {
+            return walk;
+        };
+        let head = at.and_then(|at| at.checked_add(field.offset));
+        let mut found = graph::Found {
+            reader: self,
+            target,
+            walk: &mut walk,
+            visit,
+        };
+        match field.kind {
+            FieldKind::ListHead | FieldKind::RbRoot if self.hidden && at.is_none() => {
+                let what = "what special fields hold";
+                walk.gap(GapAt::Map, Reason::NoAccess { what });
             }
+            FieldKind::ListHead => found.list(bytes, head),
+            FieldKind::RbRoot => found.tree(bytes),
+            _ => {}
         }
         walk
     }

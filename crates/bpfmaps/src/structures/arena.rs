@@ -5,7 +5,7 @@ use guestmem::{Address, Gpa, Kva};
 
 use crate::target::Target;
 use crate::walk::{GapAt, Walker};
-use crate::{Error, MapInfo};
+use crate::{Error, MapInfo, MapState};
 
 /// The arena `map` at `at`, with the pages that exist.
 pub(crate) fn open<'t>(target: &'t dyn Target, map: &MapInfo, at: Kva) -> Result<Arena<'t>, Error> {
@@ -48,6 +48,21 @@ fn frame(target: &dyn Target, page: Kva) -> Result<Gpa, Error> {
     let address = number.and_then(|offset| (offset / size.max(1)).checked_mul(target.page_size()));
     // Without it, pages that were only touched could not be told from others.
     address.map(Gpa::new).ok_or(Error::ScratchPage { page })
+}
+
+/// Which pages of the arena `map` at `at` exist.
+pub(crate) fn state(target: &dyn Target, map: &MapInfo, at: Kva) -> Result<MapState, Error> {
+    let arena = open(target, map, at)?;
+    let (window, pages) = (arena.window(), arena.pages());
+    Ok(MapState::Arena {
+        user_start: window.user_start(),
+        kernel_base: window.kernel_base(),
+        page_size: window.page_size(),
+        declared_pages: window.pages(),
+        runs: pages.runs().to_vec(),
+        faulted: pages.faulted().to_vec(),
+        complete: pages.lost().is_empty(),
+    })
 }
 
 /// Notes which pages of the arena cannot be told; it has no entries.

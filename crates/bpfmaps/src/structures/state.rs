@@ -2,7 +2,7 @@
 
 use guestmem::Kva;
 
-use super::{bloom, queue, ring_buffer, struct_ops};
+use super::{arena, bloom, queue, ring_buffer, struct_ops};
 use crate::target::Target;
 use crate::{Error, MapInfo, MapState, MapType};
 
@@ -16,6 +16,7 @@ pub(crate) fn has_state(map_type: MapType) -> bool {
             | MapType::RINGBUF
             | MapType::USER_RINGBUF
             | MapType::STRUCT_OPS
+            | MapType::ARENA
     )
 }
 
@@ -31,6 +32,7 @@ pub(crate) fn state(
         MapType::QUEUE | MapType::STACK => queue::state(target, at),
         MapType::RINGBUF | MapType::USER_RINGBUF => ring_buffer::state(target, at),
         MapType::STRUCT_OPS => struct_ops::state(target, map, at),
+        MapType::ARENA => arena::state(target, map, at),
         _ => return Ok(None),
     }
     .map(Some)

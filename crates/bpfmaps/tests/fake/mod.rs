@@ -1,5 +1,6 @@
 //! Maps made by hand, in a kernel whose layouts no real kernel has.
 
+pub(crate) mod prog_records;
 pub(crate) mod records;
 pub(crate) mod table;
 
@@ -108,8 +109,42 @@ fn kernel_btf(without: &[&str]) -> Vec<u8> {
     ];
     record(b, "bpf_array", ARRAY_VALUES, &array);
     table::types(b, without);
+    enums(b, without);
     types.finish()
 }
+
+/// The enums of the made-up kernel, without the enumerators in `without`.
+fn enums(b: &mut Builder, without: &[&str]) {
+    for (name, enumerators) in [
+        ("btf_field_type", FIELD_TYPES),
+        (
+            "bpf_task_work_state",
+            &["BPF_TW_STANDBY", "BPF_TW_SCHEDULED"],
+        ),
+    ] {
+        let kept = enumerators.iter().filter(|name| !without.contains(name));
+        let values: Vec<(&str, i64)> = kept.copied().zip(0..).collect();
+        b.enumeration(name, 4, &values);
+    }
+}
+
+/// The kinds of special field that the kernel knows.
+const FIELD_TYPES: &[&str] = &[
+    "BPF_SPIN_LOCK",
+    "BPF_TIMER",
+    "BPF_KPTR_UNREF",
+    "BPF_KPTR_REF",
+    "BPF_KPTR_PERCPU",
+    "BPF_LIST_HEAD",
+    "BPF_LIST_NODE",
+    "BPF_RB_ROOT",
+    "BPF_RB_NODE",
+    "BPF_REFCOUNT",
+    "BPF_WORKQUEUE",
+    "BPF_UPTR",
+    "BPF_RES_SPIN_LOCK",
+    "BPF_TASK_WORK",
+];
 
 /// A kernel to which maps are added.
 pub(crate) struct Maps {
@@ -245,17 +280,22 @@ impl Maps {
 
     /// Writes the tree of ids and gives the backend.
     pub(crate) fn finish(mut self) -> Guest {
-        let idr = self.machine.allocate(&[0; 24]);
-        self.machine.symbol("map_idr", idr);
         let listed = std::mem::take(&mut self.listed);
+        self.idr("map_idr", &listed);
+        self.open()
+    }
+
+    /// Writes a tree of ids under the name `symbol`.
+    pub(crate) fn idr(&mut self, symbol: &str, listed: &[(u32, Kva)]) {
+        let idr = self.machine.allocate(&[0; 24]);
+        self.machine.symbol(symbol, idr);
         let last = listed.iter().map(|(id, _)| *id).max().unwrap_or(0);
         let mut shift = 0;
         while u64::from(last) >> shift >= 64 {
             shift += 6;
         }
-        let root = self.node(&listed, shift, 0, None);
+        let root = self.node(listed, shift, 0, None);
         self.machine.place_u64(on(idr, 8), root.get() | 2);
-        self.open()
     }
 
     /// The backend as things stand, without a tree of its own.

@@ -8,6 +8,9 @@ use super::table::Ty::{Bytes, To, Word};
 pub(crate) const RENAMED: &[(&str, &str)] = &[
     ("kernfs_node.parent", "kernfs_node.__parent"),
     ("dentry.d_u.d_alias", "dentry.d_alias"),
+    ("bpf_hrtimer.timer.is_queued", "bpf_hrtimer.timer.state"),
+    ("bpf_hrtimer.cb.prog", "bpf_hrtimer.prog"),
+    ("bpf_hrtimer.cb.callback_fn", "bpf_hrtimer.callback_fn"),
 ];
 
 /// Each struct stands behind those that it points at. Offsets differ from
@@ -72,16 +75,6 @@ pub(crate) const RECORDS: &[Table] = &[
             ("kn", 24, Word(8)),
             ("bpf.storages", 88, Bytes(16)),
         ],
-    ),
-    (
-        "bpf_prog_aux",
-        64,
-        &[("id", 20, Word(4)), ("name", 32, Bytes(16))],
-    ),
-    (
-        "bpf_prog",
-        40,
-        &[("type", 12, Word(4)), ("aux", 24, Word(8))],
     ),
     (
         "net_device",

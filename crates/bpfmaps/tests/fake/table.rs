@@ -7,7 +7,13 @@ use guestmem::Kva;
 use kernel::build::Machine;
 
 use super::on;
+use super::prog_records::PROG_RECORDS;
 use super::records::{RECORDS, RENAMED};
+
+/// Every record.
+fn records() -> impl Iterator<Item = &'static Table> {
+    RECORDS.iter().chain(PROG_RECORDS)
+}
 
 /// The type of a member.
 #[derive(Clone, Copy)]
@@ -71,7 +77,7 @@ impl<'a> From<&'a str> for Put<'a> {
 /// that is written `record.member` there.
 pub(crate) fn types(b: &mut Builder, without: &[&str]) {
     let mut made: Vec<(&str, TypeId)> = Vec::new();
-    for &(record, size, fields) in RECORDS {
+    for &(record, size, fields) in records() {
         if without.contains(&record) {
             continue;
         }
@@ -134,7 +140,7 @@ fn type_of(b: &mut Builder, ty: Ty, made: &[(&str, TypeId)]) -> TypeId {
 }
 
 fn table(record: &str) -> &'static Table {
-    RECORDS.iter().find(|table| table.0 == record).unwrap()
+    records().find(|table| table.0 == record).unwrap()
 }
 
 /// Where the member at a path such as `task_struct.pid` is, and its size.

@@ -5,6 +5,7 @@
 
 mod maker;
 mod memory;
+mod moving;
 mod types;
 
 use std::collections::BTreeMap;

@@ -94,7 +94,7 @@ fn pidfd() -> OwnedFd {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) })
 }
 
-fn memory_file() -> OwnedFd {
+pub(crate) fn memory_file() -> OwnedFd {
     // SAFETY: the name ends with a NUL.
     owned(unsafe { libc::memfd_create(c"made".as_ptr(), 0) })
 }
@@ -123,7 +123,7 @@ fn cgroup() -> File {
 }
 
 /// A map, with the types of key and value that storages need.
-fn storage(map_type: MapType) -> Made {
+pub(crate) fn storage(map_type: MapType) -> Made {
     let mut builder = Builder::new();
     let int = builder.int("int", 4);
     let value = builder.record("stored", 8, &[("left", int, 0), ("right", int, 32)]);

@@ -11,6 +11,9 @@ use super::{
 /// How many gaps in the list of maps are shown.
 const SHOWN_GAPS: usize = 5;
 
+/// How many letters of a list stand on a line.
+const LINE: usize = 76;
+
 type Rows = Vec<(&'static str, String)>;
 
 impl Info {
@@ -153,7 +156,7 @@ impl SymbolsInfo {
 
 impl Counts {
     fn rows(&self, label: &'static str, rows: &mut Rows) {
-        let count = match self.count {
+        let text = match self.count {
             Some(count) => {
                 let types: Vec<_> = self
                     .by_type
@@ -165,7 +168,11 @@ impl Counts {
             }
             None => "cannot be listed".to_owned(),
         };
-        rows.push((label, count));
+        let mut label = label;
+        for line in wrapped(&text) {
+            rows.push((label, line));
+            label = "";
+        }
         for gap in self.gaps.iter().take(SHOWN_GAPS) {
             rows.push(("  missing", gap.clone()));
         }
@@ -175,6 +182,23 @@ impl Counts {
             rows.push(("", format!("and {} more", grouped(more))));
         }
     }
+}
+
+/// A list in lines of a readable length.
+fn wrapped(list: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for item in list.split_inclusive(", ") {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() || line.len() + item.len() <= LINE => {
+                line.push_str(item);
+            }
+            _ => lines.push(item.to_owned()),
+        }
+    }
+    for line in &mut lines {
+        line.truncate(line.trim_end().len());
+    }
+    lines
 }
 
 /// Bytes as people say them; exact sizes stay exact.
@@ -208,6 +232,17 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lists_have_several_lines() {
+        assert_eq!(wrapped("0"), ["0"]);
+        let list = format!("2: {}, {}, c", "a".repeat(40), "b".repeat(40));
+        let lines = [
+            format!("2: {},", "a".repeat(40)),
+            format!("{}, c", "b".repeat(40)),
+        ];
+        assert_eq!(wrapped(&list), lines);
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -296,13 +296,15 @@ fn what_bpf_compiled_has_its_own_names() {
         (COMPILED + 0x80, COMPILED + 0xc0, "bpf_trampoline_7"),
     ]);
     let kernel = made.kernel(Encoding::AbsolutePercpu);
+    let first = kernel.symbol_at(Kva::at(COMPILED)).unwrap();
+    assert_eq!(first.module.as_deref(), Some("bpf"));
     check(&kernel, COMPILED - 1, "-");
-    check(&kernel, COMPILED + 0x10, "bpf_prog_0123_first+0x10 [bpf]");
-    check(&kernel, COMPILED + 0x80, "bpf_trampoline_7+0x0 [bpf]");
+    check(&kernel, COMPILED + 0x10, "bpf_prog_0123_first+0x10");
+    check(&kernel, COMPILED + 0x80, "bpf_trampoline_7+0x0");
     // Where a call that comes last returns to.
-    check(&kernel, COMPILED + 0xc0, "bpf_trampoline_7+0x40 [bpf]");
+    check(&kernel, COMPILED + 0xc0, "bpf_trampoline_7+0x40");
     check(&kernel, COMPILED + 0xc1, "-");
-    check(&kernel, COMPILED + 0x101, "bpf_prog_1234_second+0x1 [bpf]");
+    check(&kernel, COMPILED + 0x101, "bpf_prog_1234_second+0x1");
 
     // A cycle that leaves the head out.
     let mut made = Made::new(true);
@@ -312,6 +314,6 @@ fn what_bpf_compiled_has_its_own_names() {
     ]);
     made.machine.place_u64(links[0], links[1].get());
     let kernel = made.kernel(Encoding::AbsolutePercpu);
-    check(&kernel, COMPILED + 0x10, "bpf_prog_0123_first+0x10 [bpf]");
-    check(&kernel, COMPILED + 0x110, "bpf_prog_1234_second+0x10 [bpf]");
+    check(&kernel, COMPILED + 0x10, "bpf_prog_0123_first+0x10");
+    check(&kernel, COMPILED + 0x110, "bpf_prog_1234_second+0x10");
 }

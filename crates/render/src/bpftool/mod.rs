@@ -11,6 +11,8 @@
 //!   is only declared a string of hexadecimal digits;
 //! * what could not be read is `{"error": …}` among the bytes, and `null`
 //!   among the formatted values;
+//! * the head of a list in a value is zero, as other special fields are; bpf(2)
+//!   shows two pointers to where the kernel just made its copy;
 //! * a map without keys to iterate over does not keep the next ones from being
 //!   dumped. As there it is `[]`, and the [`Outcome`] names it.
 //!

@@ -1,10 +1,13 @@
 //! The state of a map as a whole.
 
 use bpfmaps::MapState;
-use serde::Serialize;
+use bpfmaps::arena::Run;
+use guestmem::{ArenaPtr, Kva};
 use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use crate::state::{fill, queue_len};
+use super::value::Text;
+use crate::state::{fill, pages, queue_len};
 
 #[derive(Serialize)]
 struct RingBuffer {
@@ -44,9 +47,60 @@ struct StructOps<'a> {
     name: Option<&'a str>,
 }
 
+#[derive(Serialize)]
+struct Arena<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_vm_start: Option<Text<ArenaPtr>>,
+    kern_vm_start: Text<Kva>,
+    page_size: u64,
+    declared_pages: u64,
+    mapped_pages: u64,
+    runs: Runs<'a>,
+    faulted_pages: Runs<'a>,
+    complete: bool,
+}
+
+/// Runs of pages.
+struct Runs<'a>(&'a [Run]);
+
+impl Serialize for Runs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Pages {
+            pgoff: u64,
+            pages: u64,
+        }
+        serializer.collect_seq(self.0.iter().map(|run| Pages {
+            pgoff: run.pgoff,
+            pages: run.pages,
+        }))
+    }
+}
+
 /// Adds a member for `state`, by the name of what it is the state of.
 pub(super) fn state<M: SerializeMap>(map: &mut M, state: &MapState) -> Result<(), M::Error> {
     match *state {
+        MapState::Arena {
+            user_start,
+            kernel_base,
+            page_size,
+            declared_pages,
+            ref runs,
+            ref faulted,
+            complete,
+        } => map.serialize_entry(
+            "arena",
+            &Arena {
+                user_vm_start: user_start.map(Text),
+                kern_vm_start: Text(kernel_base),
+                page_size,
+                declared_pages,
+                mapped_pages: pages(runs),
+                runs: Runs(runs),
+                faulted_pages: Runs(faulted),
+                complete,
+            },
+        ),
         MapState::RingBuffer {
             size,
             consumer_pos,

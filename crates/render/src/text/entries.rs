@@ -63,7 +63,8 @@ impl<'m> Entries<'m> {
 
     /// How many entries there were, unless that goes without saying.
     pub(super) fn counted(&self, number: u64) -> Option<String> {
-        let (one, many) = match self.map.info.map_type {
+        let map_type = self.map.info.map_type;
+        let (one, many) = match map_type {
             MapType::RINGBUF | MapType::USER_RINGBUF => ("record", "records"),
             MapType::QUEUE | MapType::STACK => ("element", "elements"),
             MapType::STACK_TRACE => ("stack", "stacks"),
@@ -72,7 +73,8 @@ impl<'m> Entries<'m> {
         match (number, &self.form) {
             // The one entry of a section of a program.
             (1, EntriesForm::Variables) => None,
-            (0, _) if self.map.info.map_type == MapType::BLOOM_FILTER => None,
+            // These have none, but a state.
+            (0, _) if matches!(map_type, MapType::BLOOM_FILTER | MapType::ARENA) => None,
             (0, _) => Some(format!("no {many}")),
             _ => Some(count(number, one, many)),
         }

@@ -1,11 +1,12 @@
 //! Lists of maps and of programs: a row each.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use bpfmaps::{Attach, KernelInfo, MapInfo, Maps, ProgInfo, Progs};
 
 use super::page::{Page, Role};
-use super::table::{Align, Cell, Column, Row, Table};
+use super::table::{Align, Cell, Column, Grid, Row};
 use super::{count, gaps, listing};
 use crate::context::{Context, prog_name};
 use crate::walk::Causes;
@@ -21,7 +22,7 @@ pub(crate) fn maps(
     let mut page = Page::new(out, options.style, options.width);
     let listed = count(maps.maps.len() as u64, "map", "maps");
     heading(&mut page, context.accessor.kernel(), &listed)?;
-    let mut table = table([
+    let columns = [
         ("ID", Align::Right),
         ("TYPE", Align::Left),
         ("NAME", Align::Left),
@@ -31,11 +32,9 @@ pub(crate) fn maps(
         ("MEMORY", Align::Right),
         ("FLAGS", Align::Left),
         ("USED BY", Align::Left),
-    ]);
-    for info in &maps.maps {
-        table.push(&mut page, map_row(context, info))?;
-    }
-    table.settle(&mut page)?;
+    ];
+    let rows = maps.maps.iter().map(|info| map_row(context, info));
+    table(&mut page, columns, rows.collect())?;
     listing(&mut page, &maps.walk)?;
     match context.progs() {
         Ok(progs) => gaps(&mut page, 0, PROGS_INCOMPLETE, &progs.walk)?,
@@ -46,6 +45,12 @@ pub(crate) fn maps(
     }
     Ok(Outcome::default())
 }
+
+/// How far rows are moved in.
+const INDENT: usize = 1;
+
+/// How many ids of maps a program's row has.
+const MAX_IDS: usize = 8;
 
 const PROGS_INCOMPLETE: &str = "the list of programs is incomplete";
 
@@ -59,7 +64,7 @@ pub(crate) fn progs(
     let mut page = Page::new(out, options.style, options.width);
     let listed = count(progs.progs.len() as u64, "program", "programs");
     heading(&mut page, kernel, &listed)?;
-    let mut table = table([
+    let columns = [
         ("ID", Align::Right),
         ("TYPE", Align::Left),
         ("NAME", Align::Left),
@@ -68,11 +73,12 @@ pub(crate) fn progs(
         ("RUNS", Align::Right),
         ("TIME", Align::Right),
         ("MAPS", Align::Left),
-    ]);
-    for prog in &progs.progs {
-        table.push(&mut page, prog_row(prog))?;
-    }
-    table.settle(&mut page)?;
+    ];
+    table(
+        &mut page,
+        columns,
+        progs.progs.iter().map(prog_row).collect(),
+    )?;
     gaps(&mut page, 0, PROGS_INCOMPLETE, &progs.walk)?;
     Ok(())
 }
@@ -86,13 +92,23 @@ fn heading(page: &mut Page<'_>, kernel: &KernelInfo, listed: &str) -> io::Result
     page.end_line()
 }
 
-fn table<const N: usize>(columns: [(&'static str, Align); N]) -> Table {
+/// All rows, as wide as the widest of them needs.
+fn table<const N: usize>(
+    page: &mut Page<'_>,
+    columns: [(&'static str, Align); N],
+    rows: Vec<Row>,
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
     let columns = columns.map(|(title, align)| Column {
         title: title.into(),
         align,
         likely: 0,
     });
-    Table::new(columns.into(), 1)
+    page.space(INDENT)?;
+    Grid::new(columns.into(), rows).write(page, INDENT)?;
+    page.end_line()
 }
 
 fn row<const N: usize>(cells: [(Role, String); N]) -> Row {
@@ -108,7 +124,11 @@ fn prog_row(prog: &ProgInfo) -> Row {
         None => ("-".to_owned(), "-".to_owned()),
     };
     let tag: String = prog.tag.iter().map(|byte| format!("{byte:02x}")).collect();
-    let ids: Vec<String> = prog.map_ids.iter().map(u32::to_string).collect();
+    let ids = prog.map_ids.iter().take(MAX_IDS);
+    let mut ids = ids.map(u32::to_string).collect::<Vec<_>>().join(",");
+    if let Some(more @ 1..) = prog.map_ids.len().checked_sub(MAX_IDS) {
+        let _ = write!(ids, " and {more} more");
+    }
     row([
         (Role::Title, prog.id.to_string()),
         (Role::Plain, prog.prog_type.to_string()),
@@ -117,7 +137,7 @@ fn prog_row(prog: &ProgInfo) -> Row {
         (Role::Plain, attach(&prog.attach)),
         (Role::Plain, count),
         (Role::Plain, time),
-        (Role::Plain, ids.join(",")),
+        (Role::Plain, ids),
     ])
 }
 
@@ -167,7 +187,7 @@ fn map_row(context: &Context<'_>, info: &MapInfo) -> Row {
             " frozen"
         });
     }
-    // Maps without keys have no size to tell.
+    // Maps without keys have no size to tell, storages no number.
     let size = |size: u32| match size {
         0 => "-".to_owned(),
         size => size.to_string(),
@@ -178,7 +198,7 @@ fn map_row(context: &Context<'_>, info: &MapInfo) -> Row {
         (Role::Name, info.name.clone()),
         (Role::Plain, size(info.key_size)),
         (Role::Plain, size(info.value_size)),
-        (Role::Plain, info.max_entries.to_string()),
+        (Role::Plain, size(info.max_entries)),
         (Role::Plain, info.memory.map_or("-".to_owned(), bytes)),
         (Role::Plain, flags),
         (Role::Plain, used_by(context, info.id)),

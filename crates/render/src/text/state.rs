@@ -1,9 +1,10 @@
 //! The state of a map as a whole, in a line.
 
 use bpfmaps::MapState;
+use bpfmaps::arena::Run;
 
 use super::count;
-use crate::state::{fill, queue_len};
+use crate::state::{fill, pages, queue_len};
 
 /// The line.
 pub(super) fn text(state: &MapState) -> String {
@@ -64,6 +65,50 @@ pub(super) fn text(state: &MapState) -> String {
                 count(*refcount, "reference", "references")
             )
         }
+        MapState::Arena {
+            user_start,
+            declared_pages,
+            runs,
+            faulted,
+            complete,
+            ..
+        } => {
+            let place = match user_start {
+                Some(at) => format!("at {at}"),
+                None => "that nobody has mapped".to_owned(),
+            };
+            let unknown = if *complete {
+                ""
+            } else {
+                "; others are unknown"
+            };
+            format!(
+                "{} of {declared_pages} {place}{}{}{unknown}",
+                count(pages(runs), "page", "pages"),
+                list(": ", runs),
+                list("; touched, not allocated: ", faulted),
+            )
+        }
         _ => "a state of a kind that is not rendered".to_owned(),
+    }
+}
+
+/// How many runs of pages a line names.
+const NAMED_RUNS: usize = 8;
+
+/// Pages by number, as ranges.
+fn list(before: &str, runs: &[Run]) -> String {
+    let named = runs.iter().take(NAMED_RUNS).map(|run| match run.pages {
+        1 => run.pgoff.to_string(),
+        pages => format!("{}-{}", run.pgoff, run.pgoff + pages - 1),
+    });
+    let named: Vec<String> = named.collect();
+    let more = match runs.len().saturating_sub(NAMED_RUNS) {
+        0 => String::new(),
+        more => format!(" and {}", count(more as u64, "further run", "further runs")),
+    };
+    match runs {
+        [] => String::new(),
+        _ => format!("{before}{}{more}", named.join(",")),
     }
 }

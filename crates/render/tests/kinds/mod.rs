@@ -1,5 +1,7 @@
 //! A kernel with entries of every kind, objects of every kind, and programs.
 
+mod progs;
+
 use std::rc::Rc;
 
 use bpfmaps::{
@@ -358,48 +360,6 @@ fn others(value: TypeId) -> Vec<FakeMap> {
     ]
 }
 
-/// Programs: one that says all there is to say, and one that says nothing.
-fn progs() -> Vec<ProgInfo> {
-    let named = |id, name: &str, map_ids: &[u32]| ProgInfo {
-        id,
-        name: name.to_owned(),
-        map_ids: map_ids.to_vec(),
-        ..ProgInfo::default()
-    };
-    vec![
-        ProgInfo {
-            full_name: text("tail_of_a_longer_name"),
-            prog_type: ProgType(26),
-            tag: [0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77],
-            gpl: true,
-            attach: Attach {
-                attach_type: text("trace_fentry"),
-                function: text("tcp_connect"),
-                struct_ops: None,
-            },
-            runs: Some((1000, 1_234_567)),
-            recursion_misses: Some(1),
-            verified_insns: Some(99),
-            insns: Some(12),
-            jited_bytes: Some(160),
-            loaded_ns: Some(5_000_000_000),
-            uid: Some(0),
-            btf_id: Some(4),
-            kva: Some(Kva::at(0xffff_c900_0000_0000)),
-            ..named(5, "tail_of_a_longe", &[10, 1, 10])
-        },
-        named(6, "jump", &[10, 11]),
-        ProgInfo {
-            prog_type: ProgType(27),
-            attach: Attach {
-                struct_ops: text("tcp_congestion_ops.init"),
-                ..Attach::default()
-            },
-            ..named(12, "my_init", &[10])
-        },
-    ]
-}
-
 /// Every map.
 pub(crate) fn maps() -> Vec<FakeMap> {
     let (_, value) = vmlinux();
@@ -411,7 +371,7 @@ pub(crate) fn maps() -> Vec<FakeMap> {
 /// All of it.
 pub(crate) fn kernel() -> Fake {
     let progs = Progs {
-        progs: progs(),
+        progs: progs::progs(),
         walk: Walk::default(),
     };
     Fake::new(maps())

@@ -9,7 +9,7 @@ use crate::walk::{Reason, Walk};
 use crate::{Object, ObjectKind};
 
 /// What an entry refers to, and the value that it keeps for look-ups.
-type Referred = (Object, Option<Vec<u8>>);
+pub(super) type Referred = (Object, Option<Vec<u8>>);
 
 /// Where the members of `struct bpf_dtab_netdev` are (`kernel/bpf/devmap.c`).
 pub(super) struct DeviceEntry {

@@ -7,7 +7,7 @@ use guestmem::{Address, Cause, Fault, Kva, MemoryExt};
 
 use super::refers::Refers;
 use crate::entry::SlotAt;
-use crate::structures::place::{Elements, POINTER};
+use crate::structures::place::{self, Elements, POINTER};
 use crate::target::Target;
 use crate::walk::Walker;
 use crate::{Error, MapInfo};
@@ -48,8 +48,9 @@ pub(super) fn walk(
         match slot.first_chunk().map(|slot| u64::from_le_bytes(*slot)) {
             None | Some(0) => ControlFlow::Continue(()),
             Some(pointer) => {
+                let link = place::element(first, index.into(), POINTER);
                 let slot = SlotAt::Index(index);
-                refers.visit(target, map, slot, Kva::at(pointer), walker)
+                refers.visit_at(target, map, slot, (link, Kva::at(pointer)), walker)
             }
         }
     });

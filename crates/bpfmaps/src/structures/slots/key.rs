@@ -9,7 +9,7 @@ use crate::structures::hash::HashLayout;
 use crate::structures::hlist::{Chains, Step, lost};
 use crate::structures::place::Elements;
 use crate::target::Target;
-use crate::walk::{GapAt, Reason, Walker};
+use crate::walk::{Gap, GapAt, Reason, Walker};
 use crate::{Error, MapInfo};
 
 /// Visits the slots of a `struct bpf_htab` whose values are pointers to maps.
@@ -55,15 +55,16 @@ pub(super) fn devmap_hash(
         next: &next,
         most: target.memory_size() / element.size().max(1),
         what: "elements of a bpf_dtab",
+        moving: target.is_running(),
     };
     chains.walk(walker, &mut |bucket, at, walker| {
         let copy = match Copied::load(target, at, element.size()) {
             Ok(copy) => copy,
-            Err(fault) => return lost(fault, walker),
+            Err(fault) => return lost(fault),
         };
         let key = copy.u32(&index);
-        if !belongs(key, count, bucket, at, walker) {
-            return Step::Broken;
+        if let Some(gap) = misplaced(key, count, bucket, at) {
+            return Step::Broken(gap);
         }
         let slot = key.to_le_bytes();
         match refers.visit(target, map, SlotAt::Key(&slot), at, walker) {
@@ -108,19 +109,20 @@ pub(super) fn sockhash(
         next: &next,
         most: target.memory_size() / size,
         what: "elements of a bpf_shtab",
+        moving: target.is_running(),
     };
     let mut keys = Vec::new();
     chains.walk(walker, &mut |bucket, at, walker| {
         let copy = match Copied::load(target, at, element.size()) {
             Ok(copy) => copy,
-            Err(fault) => return lost(fault, walker),
+            Err(fault) => return lost(fault),
         };
-        if !belongs(copy.u32(&hash), count, bucket, at, walker) {
-            return Step::Broken;
+        if let Some(gap) = misplaced(copy.u32(&hash), count, bucket, at) {
+            return Step::Broken(gap);
         }
         let key_at = at.checked_add(key.offset).unwrap_or(at);
         if let Err(fault) = target.read_more(key_at, map.key_size.into(), &mut keys) {
-            return lost(fault, walker);
+            return lost(fault);
         }
         let socket = copy.pointer(&socket);
         match refers.visit(target, map, SlotAt::Key(&keys), socket, walker) {
@@ -151,21 +153,15 @@ fn elements<'t>(
     buckets.bounded(target.memory_size(), "number of buckets", walker)
 }
 
-/// Whether an element with this hash may be in this bucket of `count`, which
-/// is a power of two; notes one that may not.
-fn belongs(hash: u32, count: u32, bucket: u64, at: Kva, walker: &mut Walker<'_, '_>) -> bool {
+/// Says so if an element with this hash is not one of this bucket of `count`,
+/// which is a power of two.
+fn misplaced(hash: u32, count: u32, bucket: u64, at: Kva) -> Option<Gap> {
     let found = u64::from(hash & count.wrapping_sub(1));
-    if found != bucket {
-        let what = "the hash of an element of another bucket";
-        let expected = bucket;
-        walker.walk.gap(
-            GapAt::Kva(at),
-            Reason::Contradiction {
-                what,
-                expected,
-                found,
-            },
-        );
-    }
-    found == bucket
+    let reason = Reason::Contradiction {
+        what: "the hash of an element of another bucket",
+        expected: bucket,
+        found,
+    };
+    let at = GapAt::Kva(at);
+    (found != bucket).then_some(Gap { at, reason })
 }

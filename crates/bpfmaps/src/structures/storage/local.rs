@@ -14,8 +14,8 @@ use crate::structures::hlist::{Chains, Step, lost};
 use crate::structures::objects::{CgroupNames, InodeNames, Names, SocketNames, TaskNames};
 use crate::structures::place::Elements;
 use crate::target::Target;
-use crate::walk::{GapAt, Reason, Walker};
-use crate::{Error, MapInfo, MapType, Object};
+use crate::walk::{Gap, GapAt, Reason, Walk, Walker};
+use crate::{Error, MapInfo, MapType};
 
 /// More buckets than this power of two no machine has memory for.
 const MOST_BITS: u64 = 31;
@@ -28,6 +28,7 @@ struct LocalLayout {
     bucket_size: u64,
     first: Member,
     next: Member,
+    link: Member,
     storage: Member,
     map: Member,
     data: Member,
@@ -46,12 +47,23 @@ impl LocalLayout {
             bucket_size: bucket.size(),
             first: bucket.member("list.first")?,
             next: element.member("map_node.next")?,
+            link: element.member("map_node.pprev")?,
             storage: element.member("local_storage")?,
             map: element.member("sdata.smap")?,
             data: element.member("sdata.data")?,
             owner: btf.record("bpf_local_storage")?.member("owner")?,
             buckets,
         })
+    }
+
+    /// Whether the element at `at` is in its bucket: where its node says that
+    /// the pointer to it is, there is one.
+    fn is_linked(&self, target: &dyn Target, at: Kva) -> bool {
+        let node = at.checked_add(self.next.offset);
+        let link = at.checked_add(self.link.offset);
+        let link = link.and_then(|link| target.load_u64(link).ok());
+        let found = link.and_then(|link| target.load_u64(Kva::new(link)).ok());
+        node.map(Kva::get) == found
     }
 }
 
@@ -95,12 +107,13 @@ pub(super) fn walk(
         next: &layout.next,
         most: memory_size / size.max(1),
         what: "elements of a bpf_local_storage_map",
+        moving: target.is_running(),
     };
     let mut buf = Vec::new();
     chains.walk(walker, &mut |_bucket, element, walker| {
         let head = match Copied::load(target, element, layout.data.offset) {
             Ok(head) => head,
-            Err(fault) => return lost(fault, walker),
+            Err(fault) => return lost(fault),
         };
         let of = head.pointer(&layout.map);
         if of != at {
@@ -110,15 +123,34 @@ pub(super) fn walk(
                 expected,
                 found,
             };
-            walker.walk.gap(element, reason);
-            return Step::Broken;
+            let at = GapAt::Kva(element);
+            return Step::Broken(Gap { at, reason });
         }
+        let next = head.uint(&layout.next);
         let storage = head.pointer(&layout.storage);
-        let owner = owner(target, layout, storage, &*owners, walker);
+        let mut walk = Walk::default();
+        let owner_at = owner_of(target, layout, storage, &mut walk);
+        let owner = owners.object(target, owner_at, &mut walk);
         let data = element.checked_add(layout.data.offset).unwrap_or(element);
         let fault = target
             .read_more(data, map.value_size.into(), &mut buf)
             .err();
+        // What has been taken out meanwhile may have been freed, and so may
+        // its owner; or it is another's by now.
+        if target.is_running() {
+            let stays = Copied::load(target, element, layout.data.offset).is_ok_and(|now| {
+                let same = |member| now.pointer(member) == head.pointer(member);
+                same(&layout.map)
+                    && same(&layout.storage)
+                    && owner_of(target, layout, storage, &mut Walk::default()) == owner_at
+                    && layout.is_linked(target, element)
+            });
+            if !stays {
+                let (at, reason) = (GapAt::Kva(element), Reason::Outrun);
+                return Step::Broken(Gap { at, reason });
+            }
+        }
+        walker.walk.append(walk);
         if let Some(fault) = fault {
             walker.walk.fault(fault);
         }
@@ -133,22 +165,19 @@ pub(super) fn walk(
         });
         match flow.is_break() {
             true => Step::Stop,
-            false => Step::Next(head.uint(&layout.next)),
+            false => Step::Next(next),
         }
     });
     Ok(())
 }
 
-/// The owner of the `struct bpf_local_storage` at `storage`. What cannot be
-/// read, even where it is, is a gap.
-fn owner(
+/// The address of the owner of the `struct bpf_local_storage` at `storage`.
+/// That it cannot be read is a gap.
+fn owner_of(
     target: &dyn Target,
     layout: &LocalLayout,
     storage: Kva,
-    owners: &dyn Names,
-    walker: &mut Walker<'_, '_>,
-) -> Object {
-    let walk = &mut walker.walk;
-    let storage = Fields::load(target, Some(storage), &[&layout.owner], walk);
-    owners.object(target, storage.address(&layout.owner), walk)
+    walk: &mut Walk,
+) -> Option<Kva> {
+    Fields::load(target, Some(storage), &[&layout.owner], walk).address(&layout.owner)
 }

@@ -1,179 +1,27 @@
 //! BPF programs (`struct bpf_prog`, `struct bpf_prog_aux`).
 
+mod layout;
+
+use std::rc::Rc;
+
 use btf_layout::{Btf, Member, TypeId};
-use guestmem::{Address, Cause, Fault, Kva, Memory, MemoryExt};
+use guestmem::{Address, Fault, Kva, MemoryExt};
 use kernel::PerCpu;
 
 use super::btf_object::{BtfObjectLayout, Parsed};
 use super::copied::Copied;
 use super::idr;
 use super::place::{self, POINTER};
+use crate::Error;
 use crate::prog::{self, Attach, ProgInfo, ProgType, Progs};
 use crate::target::Target;
 use crate::walk::{GapAt, Reason, Walk};
-use crate::{Error, ProgRef};
+use layout::member;
 
-/// Where the members of programs are.
-#[derive(Debug)]
-pub(crate) struct ProgLayout {
-    prog: ProgMembers,
-    aux: AuxMembers,
-    func_info: FuncInfo,
-    stats: Stats,
-    map_id: Member,
-}
-
-/// Of `struct bpf_prog`.
-#[derive(Debug)]
-struct ProgMembers {
-    size: u64,
-    gpl: Member,
-    prog_type: Member,
-    expected_attach_type: Member,
-    len: Member,
-    jited_len: Member,
-    tag: Member,
-    stats: Member,
-    bpf_func: Member,
-    aux: Member,
-}
-
-/// Of `struct bpf_prog_aux`.
-#[derive(Debug)]
-struct AuxMembers {
-    size: u64,
-    id: Member,
-    name: Member,
-    ksym_name: Member,
-    used_map_cnt: Member,
-    used_maps: Member,
-    func_cnt: Member,
-    func: Member,
-    attach_btf_id: Member,
-    attach_btf: Member,
-    attach_func_name: Member,
-    dst_prog: Member,
-    uid: Member,
-    user: Member,
-    load_time: Member,
-    verified_insns: Member,
-    btf: Member,
-    func_info: Member,
-    func_info_cnt: Member,
-}
-
-/// Of `struct bpf_func_info`.
-#[derive(Debug)]
-struct FuncInfo {
-    type_id: Member,
-}
-
-/// Of `struct bpf_prog_stats`.
-#[derive(Debug)]
-struct Stats {
-    size: u64,
-    cnt: Member,
-    nsecs: Member,
-    misses: Member,
-}
-
-/// More functions than a program may have (`BPF_MAX_SUBPROGS`, 256).
-const MOST_FUNCTIONS: u32 = 1 << 12;
+pub(crate) use layout::ProgLayout;
 
 /// The longest name of a function of the kernel (`KSYM_NAME_LEN`).
 const LONGEST_NAME: usize = 512;
-
-impl ProgLayout {
-    pub(crate) fn new(btf: &Btf) -> Result<Self, btf_layout::Error> {
-        let prog = btf.record("bpf_prog")?;
-        let aux = btf.record("bpf_prog_aux")?;
-        let stats = btf.record("bpf_prog_stats")?;
-        Ok(Self {
-            prog: ProgMembers {
-                size: prog.size(),
-                gpl: prog.member("gpl_compatible")?,
-                prog_type: prog.member("type")?,
-                expected_attach_type: prog.member("expected_attach_type")?,
-                len: prog.member("len")?,
-                jited_len: prog.member("jited_len")?,
-                tag: prog.member("tag")?,
-                stats: prog.member("stats")?,
-                bpf_func: prog.member("bpf_func")?,
-                aux: prog.member("aux")?,
-            },
-            aux: AuxMembers {
-                size: aux.size(),
-                id: aux.member("id")?,
-                name: aux.member("name")?,
-                ksym_name: aux.member("ksym.name")?,
-                used_map_cnt: aux.member("used_map_cnt")?,
-                used_maps: aux.member("used_maps")?,
-                func_cnt: aux.member("func_cnt")?,
-                func: aux.member("func")?,
-                attach_btf_id: aux.member("attach_btf_id")?,
-                attach_btf: aux.member("attach_btf")?,
-                attach_func_name: aux.member("attach_func_name")?,
-                dst_prog: aux.member("dst_prog")?,
-                uid: btf.record("user_struct")?.member("uid")?,
-                user: aux.member("user")?,
-                load_time: aux.member("load_time")?,
-                verified_insns: aux.member("verified_insns")?,
-                btf: aux.member("btf")?,
-                func_info: aux.member("func_info")?,
-                func_info_cnt: aux.member("func_info_cnt")?,
-            },
-            func_info: FuncInfo {
-                type_id: btf.record("bpf_func_info")?.member("type_id")?,
-            },
-            stats: Stats {
-                size: stats.size(),
-                cnt: stats.member("cnt")?,
-                nsecs: stats.member("nsecs")?,
-                misses: stats.member("misses")?,
-            },
-            map_id: btf.record("bpf_map")?.member("id")?,
-        })
-    }
-
-    /// Id and name of the program at `at`.
-    pub(crate) fn brief(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<ProgRef, Fault<Kva>> {
-        let aux = self.aux_of(memory, at)?;
-        Ok(ProgRef {
-            id: aux.u32(&self.aux.id),
-            name: Some(aux.text(&self.aux.name)),
-        })
-    }
-
-    /// What kallsyms calls the function of the program at `at` whose machine
-    /// code is at `code`; `None` if it has no such function.
-    pub(crate) fn symbol_of(&self, memory: &dyn Memory<Kva>, at: Kva, code: Kva) -> Option<String> {
-        let aux = self.aux_of(memory, at).ok()?;
-        let functions = aux.pointer(&self.aux.func);
-        let count = aux.u32(&self.aux.func_cnt).min(MOST_FUNCTIONS);
-        for index in 0..u64::from(count) {
-            let function = place::element(functions, index, POINTER);
-            let function = Kva::at(memory.load_u64(function).ok()?);
-            let bpf_func = member(function, &self.prog.bpf_func).ok()?;
-            if memory.load_u64(bpf_func).ok()? == code.get() {
-                let aux = self.aux_of(memory, function).ok()?;
-                return Some(aux.text(&self.aux.ksym_name));
-            }
-        }
-        None
-    }
-
-    /// The `struct bpf_prog_aux` of the program at `at`.
-    fn aux_of(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<Copied, Fault<Kva>> {
-        let aux = memory.load_u64(member(at, &self.prog.aux)?)?;
-        Copied::load(memory, Kva::at(aux), self.aux.size)
-    }
-}
-
-/// The address of a member of the object at `at`.
-fn member(at: Kva, member: &Member) -> Result<Kva, Fault<Kva>> {
-    at.checked_add(member.offset)
-        .ok_or(Fault::new(at, Cause::EndOfSpace))
-}
 
 /// A bit-field of one bit.
 fn is_set(object: &Copied, flag: &Member) -> bool {
@@ -328,15 +176,14 @@ impl Lister<'_> {
     }
 
     /// The BTF whose `struct btf` is at `at`.
-    fn btf(&mut self, id: u32, at: Kva) -> Option<std::rc::Rc<Btf>> {
+    fn btf(&mut self, id: u32, at: Kva) -> Option<Rc<Btf>> {
         let reason = match self.btf_layout.load(self.target, at, self.known) {
             Ok(btf) => return Some(btf),
             Err(Error::Unreadable { source, .. }) => source.cause.into(),
             Err(Error::Btf(error)) => Reason::Layout(error),
-            Err(_) => Reason::Contradiction {
-                what: "struct btf of a program",
-                expected: 0,
-                found: at.get(),
+            Err(Error::Damaged(reason)) => reason,
+            Err(_) => Reason::NoAccess {
+                what: "the BTF of a program",
             },
         };
         self.walk.gap(GapAt::Prog(id), reason);
@@ -419,10 +266,14 @@ impl Lister<'_> {
     /// Count, time and misses, of all CPUs together.
     fn stats(&mut self, id: u32, pointer: u64) -> Option<[u64; 3]> {
         let members = &self.layout.stats;
-        let per_cpu = self.per_cpu?;
         if pointer == 0 {
             return None;
         }
+        let Some(per_cpu) = self.per_cpu else {
+            let what = "the places of per-CPU data";
+            self.walk.gap(GapAt::Prog(id), Reason::NoAccess { what });
+            return None;
+        };
         let mut sums = [0u64; 3];
         for (_, at) in per_cpu.addresses(pointer) {
             let read = Copied::load(self.target, at, members.size);
