@@ -80,6 +80,11 @@ impl Model {
         }
     }
 
+    /// Whether a record of so many bytes would overwrite another one.
+    pub(crate) fn overwrites(&self, len: usize) -> bool {
+        self.overwrite && self.producer + room(len) - self.overwritten > self.size - 1
+    }
+
     /// Takes note of a record, unless there is no room for it.
     pub(crate) fn push(&mut self, value: Vec<u8>, state: State) -> bool {
         let end = self.producer + room(value.len());

@@ -231,7 +231,11 @@ fn do_step(
                 "there is no room"
             );
         }
-        Fill(len) => while push(maker, object, ring, len, Ready, 0, model)? {},
+        Fill(len) => {
+            let bytes = usize::try_from(len)?;
+            // A ring that overwrites is never full.
+            while !model.overwrites(bytes) && push(maker, object, ring, len, Ready, 0, model)? {}
+        }
     }
     Ok(())
 }
