@@ -57,7 +57,7 @@ pub(crate) fn room(len: usize) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) size: u64,
-    overwrite: bool,
+    pub(crate) overwrite: bool,
     /// All that was ever written.
     pub(crate) records: Vec<Record>,
     pub(crate) consumer: u64,
@@ -80,9 +80,9 @@ impl Model {
         }
     }
 
-    /// Whether a record of so many bytes would overwrite another one.
-    pub(crate) fn overwrites(&self, len: usize) -> bool {
-        self.overwrite && self.producer + room(len) - self.overwritten > self.size - 1
+    /// Whether a record overwrites no other one.
+    pub(crate) fn is_free(&self, len: u32) -> bool {
+        self.producer + (u64::from(len) + HEADER).next_multiple_of(8) - self.overwritten < self.size
     }
 
     /// Takes note of a record, unless there is no room for it.

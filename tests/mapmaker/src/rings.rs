@@ -231,10 +231,11 @@ fn do_step(
                 "there is no room"
             );
         }
+        // Where there is always room, for as long as nothing is lost.
         Fill(len) => {
-            let bytes = usize::try_from(len)?;
-            // A ring that overwrites is never full.
-            while !model.overwrites(bytes) && push(maker, object, ring, len, Ready, 0, model)? {}
+            while (!model.overwrite || model.is_free(len))
+                && push(maker, object, ring, len, Ready, 0, model)?
+            {}
         }
     }
     Ok(())
