@@ -168,7 +168,7 @@ mod tests {
         check(0xffff_ffff_8200_0010, Some("_etext+0x10"));
         // No symbol's end is known behind the last one of the kernel.
         check(0xffff_ffff_8300_0000, None);
-        let prog = "bpf_prog_6deef7357e7b4530_fn+0x12 [bpf]";
+        let prog = "bpf_prog_6deef7357e7b4530_fn+0x12";
         check(0xffff_ffff_c010_0012, Some(prog));
         check(0xffff_ffff_c020_0041, Some("veth_open+0x1 [veth]"));
         check(u64::MAX, None);

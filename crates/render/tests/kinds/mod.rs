@@ -5,8 +5,8 @@ mod progs;
 use std::rc::Rc;
 
 use bpfmaps::{
-    Attach, Frame, MapState, MapType, Object, ObjectKind, ProgInfo, ProgRef, ProgType, Progs,
-    RecordState, Socket, Symbol, Walk,
+    Frame, MapState, MapType, Object, ObjectKind, ProgRef, ProgType, Progs, RecordState, Socket,
+    Symbol, Walk,
 };
 use btf_layout::build::Builder;
 use btf_layout::{Btf, IntEncoding, Kind, TypeId};
