@@ -49,6 +49,15 @@ race() {
     rm -f /tmp/race
 }
 
+# alone: waits until the maps and programs of ended witnesses are freed
+alone() {
+    patience=600
+    while [ "$(mapmaker count)" -gt "$filled" ]; do
+        [ $((patience -= 1)) -gt 0 ] || fail "there were $filled, there are $(mapmaker count)"
+        sleep 0.1
+    done
+}
+
 PLAN=$(word guest.plan)
 SEED=$(word guest.seed)
 cd /out || fail "no /out"
@@ -61,6 +70,7 @@ while [ ! -e truth.json ]; do
 done
 echo "bpfreeze-guest: maps are filled at $(uptime_ms) ms"
 
+filled=$(mapmaker count)
 dmesg >dmesg.txt
 uname -r >uname.txt
 cat /proc/cmdline >cmdline.txt
@@ -90,8 +100,11 @@ all | small)
     done
     if [ -x /bin/bpfreeze ]; then
         witness live-info bpfreeze info live --format json
+        alone
         witness live-maps bpfreeze maps live --format json
+        alone
         witness live-progs bpfreeze progs live --format json
+        alone
         witness live-dump bpfreeze dump live --format json
         for name in $(word guest.formats | tr , ' '); do
             witness "live-bpftool-$name" bpfreeze dump live --map "$name" --format bpftool
@@ -116,7 +129,6 @@ echo "bpfreeze-guest: witnesses have spoken at $(uptime_ms) ms"
 for port in /sys/class/virtio-ports/*; do
     [ "$(cat "$port/name")" = sent ] && tar -c -f "/dev/${port##*/}" .
 done
-# Programs and maps of the witnesses are freed a while after their end.
-sleep 2
+alone
 echo "bpfreeze-guest: ready at $(uptime_ms) ms"
 sleep 1000000

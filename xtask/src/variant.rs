@@ -7,7 +7,7 @@ use crate::qemu::Machine;
 
 /// The maps that bpfreeze dumps inside in bpftool's format: one of each shape.
 const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sections.bss,\
-                       lpm_v4,jumps,devices,devhash,cpus,arrays,by_key,ports";
+                       lpm_v4,jumps,devices,devhash,cpus,sized,by_key,ports";
 
 /// The kinds of guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

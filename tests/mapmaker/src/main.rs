@@ -3,6 +3,7 @@
 //! `mapmaker PLAN SEED OBJECTS TRUTH` runs as root inside a test guest. PLAN is `full` or
 //! `bench`, OBJECTS the folder of the BPF objects, TRUTH the file to write: it appears, whole,
 //! when every map stands still, and the program then sleeps for as long as it is let.
+//! `mapmaker count` says how many maps and programs the kernel has.
 
 mod code;
 mod datum;
@@ -36,16 +37,20 @@ mod user_rings;
 mod xdp;
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use libbpf_rs::query::{MapInfoIter, ProgInfoIter};
 
 use crate::make::Maker;
 use crate::truth::Truth;
 
 fn main() -> Result<()> {
-    let mut args = std::env::args_os().skip(1);
+    let mut args = std::env::args_os().skip(1).peekable();
+    if args.peek().is_some_and(|word| word == "count") {
+        return count();
+    }
     let (Some(plan), Some(seed), Some(objects), Some(truth), None) = (
         args.next(),
         args.next(),
@@ -53,7 +58,7 @@ fn main() -> Result<()> {
         args.next(),
         args.next(),
     ) else {
-        bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH");
+        bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH | count");
     };
     let seed = seed.to_str().context("the seed is a number")?.parse()?;
     let mut maker = Maker::new(seed, PathBuf::from(objects))?;
@@ -67,6 +72,14 @@ fn main() -> Result<()> {
     loop {
         std::thread::park();
     }
+}
+
+/// Prints how many maps and programs there are. What ends leaves its own behind for a while, so
+/// that whoever wants the rest alone waits until the count is no more than it was.
+fn count() -> Result<()> {
+    let count = MapInfoIter::default().count() + ProgInfoIter::default().count();
+    writeln!(io::stdout(), "{count}")?;
+    Ok(())
 }
 
 /// Writes the document under another name first, so that whoever waits for it finds it whole.
