@@ -18,7 +18,8 @@ extern void bpf_task_release(struct task_struct *task) KSYM;
 extern struct cgroup *bpf_cgroup_from_id(__u64 id) KSYM;
 extern void bpf_cgroup_release(struct cgroup *group) KSYM;
 
-/* Takes hold of the task with the number and of the cgroup with the argument, if they are not 0. */
+/* Takes hold of the task with the number and of the cgroup with the argument, or of none. Elements
+ * may come with pointers that their last use has left. */
 static inline int hold(void *map, struct request *request)
 {
     __u32 key = request->key, number = request->number;
@@ -35,17 +36,21 @@ static inline int hold(void *map, struct request *request)
         if (!task)
             return 2;
         task = exchange(&held->task, task);
-        if (task)
-            bpf_task_release(task);
+    } else {
+        task = exchange(&held->task, 0);
     }
+    if (task)
+        bpf_task_release(task);
     if (id) {
         group = bpf_cgroup_from_id(id);
         if (!group)
             return 3;
         group = exchange(&held->group, group);
-        if (group)
-            bpf_cgroup_release(group);
+    } else {
+        group = exchange(&held->group, 0);
     }
+    if (group)
+        bpf_cgroup_release(group);
     held->before = number;
     held->after = id;
     return 0;

@@ -96,7 +96,7 @@ fn instructions(maker: &mut Maker) -> Result<()> {
         let map = array(name, offsets)?;
         map.freeze()?;
         let program = sys::load_xdp(name, &PROGRAM, map.as_fd())?;
-        maker.programs.add_bare(program.as_fd(), name)?;
+        maker.programs.add_bare(program.as_fd())?;
         let id = sys::program_info(program.as_fd())?.id;
         let mut expect = Vec::new();
         for (at, offset) in (0_u32..).zip(offsets) {
@@ -121,7 +121,7 @@ fn instructions(maker: &mut Maker) -> Result<()> {
     let map = array("insns_removed", &[0, 4, 5, 8])?;
     map.freeze()?;
     let program = sys::load_xdp("removed", &PROGRAM, map.as_fd())?;
-    maker.programs.add_bare(program.as_fd(), "removed")?;
+    maker.programs.add_bare(program.as_fd())?;
     let value = map.lookup(&1_u32.to_le_bytes(), MapFlags::ANY)?;
     let gone = [4_u32, u32::MAX].map(u32::to_le_bytes).concat();
     ensure!(

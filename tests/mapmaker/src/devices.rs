@@ -1,6 +1,6 @@
 //! Maps whose slots refer to network devices and CPUs.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::thread;
@@ -26,6 +26,7 @@ const LOOPBACK: u32 = 1;
 /// Fails if the kernel does.
 pub(crate) fn make(maker: &mut Maker, object: &Object) -> Result<()> {
     device_maps(maker, object)?;
+    two_devices(maker)?;
     other_namespace(maker)?;
     cpu_maps(maker, object)
 }
@@ -155,6 +156,29 @@ fn device_maps(maker: &mut Maker, object: &Object) -> Result<()> {
         maker.tell(map, told)?;
     }
     Ok(())
+}
+
+/// Two devices in one map, if there is a second one.
+fn two_devices(maker: &mut Maker) -> Result<()> {
+    const SECOND: &str = "dummy0";
+    let Ok(number) = fs::read_to_string(format!("/sys/class/net/{SECOND}/ifindex")) else {
+        maker.skip("DEVMAP with two devices", format!("there is no {SECOND}"));
+        return Ok(());
+    };
+    let number: u32 = number.trim().parse()?;
+    let map = create(maker, "devices_two", BPF_MAP_TYPE_DEVMAP, 4, 5)?;
+    let mut expect = Vec::new();
+    for (at, ifindex, name) in [
+        (0_u32, number, SECOND),
+        (3, LOOPBACK, "lo"),
+        (4, number, SECOND),
+    ] {
+        let value = ifindex.to_le_bytes();
+        sys::update(&map, &at.to_le_bytes(), &value, 0)?;
+        let refers = json!({"kind": "device", "ifindex": ifindex, "name": name});
+        expect.push(json!({"index": at, "refers": refers, "value": bytes(&value)}));
+    }
+    maker.tell(map, Told::ordered(expect))
 }
 
 /// The loopback device of another network namespace, under another name.

@@ -2,12 +2,13 @@
 
 use std::os::fd::AsRawFd;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::make::Maker;
 use crate::memory::Mapping;
 use crate::objects::find;
+use crate::programs::Input;
 use crate::special::{Entry, ask, tell, this_task};
 use crate::sys;
 use crate::truth::Told;
@@ -147,6 +148,10 @@ pub(crate) fn uptrs(maker: &mut Maker) -> Result<()> {
     value.extend(18_u32.to_le_bytes());
     value.extend([0; 4]);
     sys::update(&map, &owner.as_raw_fd().to_le_bytes(), &value, 0)?;
+    let last = maker
+        .programs
+        .run(&object, "last_word", Input::Context(&shared))?;
+    ensure!(last == 4, "the program sees {last} in the memory");
     let expect = json!({
         "owner": this_task(), "value": {"typed": {"before": 17, "after": 18}},
     });

@@ -15,7 +15,8 @@ use crate::{names, objects, sys};
 #[derive(Debug)]
 struct Loaded {
     kind: &'static str,
-    full_name: String,
+    /// The function's, where the program's types tell.
+    full_name: Option<String>,
     section: String,
     /// How often it ran, if it only runs when it is told to.
     runs: Option<u64>,
@@ -50,7 +51,7 @@ impl Programs {
             let info = sys::program_info(program.as_fd())?;
             let loaded = Loaded {
                 kind: names::program_type(info.type_),
-                full_name: program.name().to_string_lossy().into_owned(),
+                full_name: Some(program.name().to_string_lossy().into_owned()),
                 section: program.section().to_string_lossy().into_owned(),
                 runs: Some(0),
             };
@@ -63,11 +64,11 @@ impl Programs {
     ///
     /// # Errors
     /// Fails if the kernel does not tell about it.
-    pub(crate) fn add_bare(&mut self, program: BorrowedFd<'_>, name: &str) -> Result<()> {
+    pub(crate) fn add_bare(&mut self, program: BorrowedFd<'_>) -> Result<()> {
         let info = sys::program_info(program)?;
         let loaded = Loaded {
             kind: names::program_type(info.type_),
-            full_name: name.to_owned(),
+            full_name: None,
             section: String::new(),
             runs: Some(0),
         };
@@ -149,7 +150,6 @@ impl Programs {
             let mut truth = json!({
                 "id": info.id,
                 "name": info.name.to_string_lossy(),
-                "full_name": loaded.full_name,
                 "type": loaded.kind,
                 "tag": hex(&info.tag.0),
                 "gpl": info.gpl_compatible,
@@ -159,11 +159,14 @@ impl Programs {
             let Some(members) = truth.as_object_mut() else {
                 continue;
             };
+            if let Some(name) = &loaded.full_name {
+                members.insert("full_name".to_owned(), json!(name));
+            }
             if let Some(runs) = loaded.runs {
                 ensure!(
                     runs == info.run_cnt,
                     "program {} ran {} times, not {runs}",
-                    loaded.full_name,
+                    info.name.display(),
                     info.run_cnt
                 );
                 members.insert("run_count".to_owned(), json!(runs));
