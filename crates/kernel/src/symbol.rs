@@ -9,8 +9,8 @@ pub struct Symbol {
     pub name: String,
     /// Bytes from its start.
     pub offset: u64,
-    /// The module that it belongs to; `bpf` for BPF programs, trampolines
-    /// and the like.
+    /// The module that it belongs to; none for the kernel itself, and for BPF
+    /// programs, trampolines and the like.
     pub module: Option<String>,
 }
 

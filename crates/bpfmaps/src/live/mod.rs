@@ -1,16 +1,25 @@
-//! The running kernel, through bpf(2).
+//! The running kernel, through bpf(2) and its own memory.
+//!
+//! bpf(2) lists maps and programs, and gives the entries of those maps that it
+//! copies whole: hashes, arrays, tries. What it does not tell, or not without
+//! changing it, is read from the kernel's memory by the same readers as a
+//! kernel that stands still: through BPF programs of our own that are run and
+//! never attached, or through `/proc/kcore` ([`Via`]). Where neither can be
+//! had, slots have the ids that bpf(2) gives, and other maps a gap that says
+//! what is needed.
 //!
 //! Reading changes nothing: maps are opened for reading only, one at a time,
 //! and closed after the visit; look-ups leave the order of LRU hashes as it
-//! is, and nothing is looked up that a look-up would take out or make.
+//! is, and nothing is looked up that a look-up would take out or make. What is
+//! loaded for the reading is not listed, and is gone when the [`Live`] is.
 //!
 //! Listing and opening maps by id takes `CAP_SYS_ADMIN`; the kernel's own
 //! description and BTF ([`kernel`](BpfMapAccessor::kernel),
 //! [`vmlinux_btf`](BpfMapAccessor::vmlinux_btf)) take no rights.
 //!
-//! A value that is written to while the kernel copies it comes torn; so does
-//! the whole of a map. What bpf(2) shows of a value has zeros in place of
-//! locks and timers.
+//! A value that is written to while it is copied comes torn; so does the whole
+//! of a map. Where the kernel's structures show that they changed under the
+//! reader, they are read again, and if that does not help there is a gap.
 
 mod array;
 mod contents;
@@ -68,10 +77,8 @@ pub enum Fetch {
     /// One by one, which every kernel can. A hash that loses thousands of
     /// keys during the walk may end it early, with a gap.
     OneByOne,
-    /// From the kernel's memory, whatever the type, as from one that stands
-    /// still: for comparison, and for hashes and arrays with the locks and
-    /// timers in their values. What changes meanwhile may come twice, or be
-    /// missed.
+    /// From the kernel's memory, whatever the type: an independent way, for
+    /// comparison.
     Memory,
 }
 

@@ -124,24 +124,34 @@ fn reading(len: usize) -> Vec<u64> {
     program
 }
 
-/// Puts the address of the value that a CPU has in a per-CPU array into the
-/// context, which says which CPU.
+/// Puts the address of the value that a CPU has in a per-CPU array into that
+/// value; the context says which CPU.
 fn locating(per_cpu: BorrowedFd<'_>) -> Vec<u64> {
     vec![
-        mov_reg(6, 1),
+        load_u64(3, 1, 0),
         // The key 0, on the stack.
         insn(0x62, 10, 0, -8, 0),
         mov_reg(2, 10),
         add_imm(2, -8),
-        load_u64(3, 6, 0),
         // The map, by its descriptor (`BPF_PSEUDO_MAP_FD`), in two.
         insn(0x18, 1, 1, 0, per_cpu.as_raw_fd()),
         0,
         call(LOOKUP_PERCPU_ELEM),
-        store_u64(6, 0, 0),
+        // if r0 == 0 goto behind the next
+        insn(0x15, 0, 0, 1, 0),
+        store_u64(0, 0, 0),
         mov_imm(0, 0),
         EXIT,
     ]
+}
+
+/// What a program is loaded as. None is attached.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// It gives back what it writes to its context.
+    Syscall,
+    /// It does not, but the kernel lets go of it, and so of its maps, sooner.
+    RawTracepoint,
 }
 
 /// A program of ours.
@@ -152,10 +162,14 @@ struct Program {
 }
 
 impl Program {
-    fn load(instructions: &[u64]) -> Result<Self, NoMemory> {
+    fn load(kind: Kind, instructions: &[u64]) -> Result<Self, NoMemory> {
+        let (prog_type, prog_flags) = match kind {
+            Kind::Syscall => (bpf::BPF_PROG_TYPE_SYSCALL, bpf::BPF_F_SLEEPABLE),
+            Kind::RawTracepoint => (bpf::BPF_PROG_TYPE_RAW_TRACEPOINT, 0),
+        };
         let mut options = bpf::bpf_prog_load_opts {
             sz: size_of::<bpf::bpf_prog_load_opts>() as bpf::size_t,
-            prog_flags: bpf::BPF_F_SLEEPABLE,
+            prog_flags,
             ..Default::default()
         };
         let fd = new_fd(|| {
@@ -163,7 +177,7 @@ impl Program {
             // instructions as is said, and `options` says its own size.
             unsafe {
                 bpf::bpf_prog_load(
-                    bpf::BPF_PROG_TYPE_SYSCALL,
+                    prog_type,
                     NAME.as_ptr(),
                     LICENSE.as_ptr(),
                     instructions.as_ptr().cast(),
@@ -239,7 +253,7 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) fn load() -> Result<Self, NoMemory> {
         Ok(Self {
-            small: Program::load(&reading(PIECE))?,
+            small: Program::load(Kind::Syscall, &reading(PIECE))?,
             large: OnceCell::new(),
             context: RefCell::new(vec![0; WINDOW]),
         })
@@ -257,7 +271,8 @@ impl Probe {
         if let Some(large) = self.large.get() {
             return Ok(large);
         }
-        let loaded = Program::load(&reading(WINDOW)).map_err(|_refused| Errno::EPERM)?;
+        let loaded =
+            Program::load(Kind::Syscall, &reading(WINDOW)).map_err(|_refused| Errno::EPERM)?;
         Ok(self.large.get_or_init(|| loaded))
     }
 
@@ -299,29 +314,29 @@ fn answer(context: &[u8]) -> u64 {
     word.map_or(0, |word| u64::from_ne_bytes(*word))
 }
 
-/// Where each CPU has its value of a per-CPU array of ours.
+/// A per-CPU array of ours, of which each value is its own address.
 #[derive(Debug)]
 pub(super) struct PerCpuValues {
-    pub(super) map: OwnedFd,
-    /// CPU and address.
-    pub(super) addresses: Vec<(u32, u64)>,
+    _map: OwnedFd,
+    pub(super) id: u32,
 }
 
 impl PerCpuValues {
+    /// `cpus` are the possible CPUs.
     pub(super) fn make(cpus: &[u32]) -> Result<Self, NoMemory> {
         let map = make_per_cpu_array()?;
-        let program = Program::load(&locating(map.as_fd()))?;
-        let mut addresses = Vec::new();
+        let program = Program::load(Kind::RawTracepoint, &locating(map.as_fd()))?;
         for &cpu in cpus {
             let mut context = [0; 8];
             ask(&mut context, cpu.into(), 0);
             let run = program.run(&mut context);
             run.map_err(|errno| refusal("BPF_PROG_RUN", errno))?;
-            // A CPU that is not possible has none.
-            if let at @ 1.. = answer(&context) {
-                addresses.push((cpu, at));
-            }
         }
-        Ok(Self { map, addresses })
+        let info = sys::map_info(map.as_fd());
+        let info = info.map_err(|errno| refusal("BPF_OBJ_GET_INFO_BY_FD", errno))?;
+        Ok(Self {
+            _map: map,
+            id: info.id,
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The running kernel as a [`Target`] of the readers of kernel structures.
 
 use std::cell::{Cell, OnceCell};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,16 +13,18 @@ use kernel::{PerCpu, Vmcoreinfo};
 use pagewalk::{AddressSpace, Format};
 
 use super::direct_map::{self, DirectMap};
+use super::keys::Table;
 use super::memory::{Files, KernelMemory};
 use super::probe::{Own, PerCpuValues};
 use super::rights::refusal;
 use super::symbols::Symbols;
+use super::sys::OpenMap;
 use super::{host, sys};
 use crate::target::{self, Target};
 use crate::{Arch, Error, KernelInfo, NoMemory, Symbol};
 
 /// How long what is ours may take to go.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes before the text in the note of VMCOREINFO, and the most of it that
 /// are read.
@@ -104,25 +106,29 @@ impl Running {
     }
 
     /// How far each CPU's data is from what a `__percpu` pointer says, told
-    /// by an array of ours: its pointer is in memory, and a helper knows
-    /// where that is for each CPU.
+    /// by an array of ours that holds the addresses of its own values.
     fn load_per_cpu(&self) -> Result<PerCpu, Error> {
-        let values = PerCpuValues::make(&self.info.possible_cpus.0).map_err(Error::NoMemory)?;
-        let fd = values.map.as_fd();
-        let id = sys::map_info(fd).map_err(|errno| super::refused("BPF_OBJ_GET_INFO_BY_FD", errno));
-        self.own_map.set(Some(id?.id));
+        let cpus = &self.info.possible_cpus.0;
+        let values = PerCpuValues::make(cpus).map_err(Error::NoMemory)?;
+        self.own_map.set(Some(values.id));
+        let map = OpenMap::open(values.id);
+        let map = map.map_err(|errno| super::refused("BPF_MAP_GET_FD_BY_ID", errno))?;
         let pointers = self.btf.record("bpf_array")?.member("pptrs")?;
-        let at = self.object(fd)?.checked_add(pointers.offset);
-        let unreadable = |source| Error::Unreadable {
+        let at = self.object(map.fd())?.checked_add(pointers.offset);
+        let pointer = self.load_u64(at.unwrap_or_default());
+        let pointer = pointer.map_err(|source| Error::Unreadable {
             what: "bpf_array.pptrs",
             source,
+        })?;
+        let mut addresses = vec![0; cpus.len() * size_of::<u64>()];
+        map.lookup(&[0; 4], &mut addresses)
+            .map_err(|errno| super::refused("BPF_MAP_LOOKUP_ELEM", errno))?;
+        let addresses = addresses.chunks_exact(size_of::<u64>());
+        let offset = |(&cpu, at): (&u32, &[u8])| {
+            let at = at.first_chunk().map_or(0, |at| u64::from_ne_bytes(*at));
+            (cpu, at.wrapping_sub(pointer))
         };
-        let pointer = self
-            .memory
-            .load_u64(at.unwrap_or_default())
-            .map_err(unreadable)?;
-        let offset = |(cpu, at): &(u32, u64)| (*cpu, at.wrapping_sub(pointer));
-        Ok(PerCpu::new(values.addresses.iter().map(offset)))
+        Ok(PerCpu::new(cpus.iter().zip(addresses).map(offset)))
     }
 }
 

@@ -139,7 +139,11 @@ impl Table {
         (same || offset < LAST_REACHES).then(|| Symbol {
             name: String::from_utf8_lossy(self.name(entry)).into_owned(),
             offset,
-            module: self.module_name(entry).cloned(),
+            // Programs and trampolines are of no module, whatever it says.
+            module: self
+                .module_name(entry)
+                .filter(|name| *name != "bpf")
+                .cloned(),
         })
     }
 }
