@@ -12,6 +12,7 @@ use expect_test::{ExpectFile, expect_file};
 use render::fake::Fake;
 use render::{Format, Options, Outcome, Source, Style};
 use schema::{check, schema};
+use serde_json::{Value, json};
 
 fn options(format: Format) -> Options {
     let mut options = Options::new(Source::new("raw").with("file", "guest.ram"));
@@ -73,9 +74,53 @@ fn json() {
 }
 
 #[test]
+fn the_schema_refuses_what_is_no_entry() {
+    let schema = schema(None);
+    let value: Value = serde_json::from_str(&dump(&options(Format::Json)).0).unwrap();
+    let at = |name: &str| {
+        let maps = value["maps"].as_array().unwrap();
+        let index = maps.iter().position(|map| map["name"] == name).unwrap();
+        format!("/maps/{index}")
+    };
+    for (map, path, wrong) in [
+        ("tasks", "/entries/0/owner/kind", json!("file")),
+        (
+            "tasks",
+            "/entries/0/owner",
+            json!({"kind": "task", "path": "/"}),
+        ),
+        ("tasks", "/entries/0", json!({"owner": {"kind": "task"}})),
+        ("jumps", "/entries/0/refers", json!({"id": 5})),
+        ("jumps", "/entries/0/index", json!(-1)),
+        ("jumps", "/used_by/0", json!({"name": "tail"})),
+        ("ring", "/entries/0/state", json!("lost")),
+        ("ring", "/ringbuf/surprise", json!(1)),
+        ("filter", "/bloom", json!({"bits": 64})),
+        ("stacks", "/entries/0/frames/0", json!({"symbol": "f+0x1"})),
+        (
+            "queue",
+            "/entries/0",
+            json!({"element": 0, "value": {"hex": ""}, "key": {"hex": ""}}),
+        ),
+    ] {
+        let mut value = value.clone();
+        let path = at(map) + path;
+        match value.pointer_mut(&path) {
+            Some(old) => *old = wrong,
+            None => {
+                let (parent, name) = path.rsplit_once('/').unwrap();
+                value.pointer_mut(parent).unwrap()[name] = wrong;
+            }
+        }
+        assert!(!schema.is_valid(&value), "{path}");
+    }
+    assert!(schema.is_valid(&value));
+}
+
+#[test]
 fn bpftool() {
     let (text, outcome) = dump(&options(Format::Bpftool));
-    assert_eq!(outcome.unplaced, [1, 2, 3, 4, 20, 21, 22, 23]);
+    assert_eq!(outcome.unplaced, [1, 2, 3, 4, 20, 21, 22, 23, 27]);
     assert!(!outcome.is_complete() && outcome.gaps == 0 && outcome.errors.is_empty());
     expect_file!["golden/kinds.bpftool.json"].assert_eq(&lines(&text));
 }
@@ -104,6 +149,25 @@ fn free_slots_are_told_from_those_that_could_not_be_read() {
         reason: Reason::Cycle { what: "a slot" },
     });
     assert_eq!(free(&Fake::new(vec![broken]), None), 0);
+}
+
+#[test]
+fn a_state_that_could_not_be_read_is_told() {
+    let queue = builder::maps()
+        .into_iter()
+        .find(|map| map.info.name == "queue");
+    let kernel = Fake::new(vec![queue.unwrap().gone()]);
+    let maps = kernel.maps().unwrap();
+    let (json, outcome) = dump_of(&kernel, &maps, &options(Format::Json));
+    assert!(json.contains(r#""state_error":"map 20 is gone""#), "{json}");
+    check(&schema(None), &json);
+    // The types, the state, and the entries.
+    assert_eq!(outcome.errors.len(), 3);
+    let (text, _) = dump_of(&kernel, &maps, &options(Format::Text));
+    assert!(
+        text.contains("  state not read: map 20 is gone\n"),
+        "{text}"
+    );
 }
 
 #[test]

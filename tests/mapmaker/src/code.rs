@@ -69,7 +69,7 @@ const PROGRAM: [bpf_insn; 10] = [
 type Row = (&'static str, &'static [u32]);
 
 const ROWS: [Row; 3] = [
-    ("insns", &[0, 1, 3, 6, 9]),
+    ("insns", &[0, 1, 6, 9]),
     ("insns_again", &[9, 9, 0]),
     ("insns_one", &[7]),
 ];
@@ -103,10 +103,9 @@ fn instructions(maker: &mut Maker) -> Result<()> {
             // Where the instruction went is the kernel's to say.
             let value = map.lookup(&at.to_le_bytes(), MapFlags::ANY)?;
             let value = value.with_context(|| format!("{name} has no slot {at}"))?;
-            ensure!(
-                value.starts_with(&offset.to_le_bytes()),
-                "{name}[{at}] is {value:02x?}"
-            );
+            let kept = value.starts_with(&offset.to_le_bytes())
+                && value.get(4..8) != Some(&u32::MAX.to_le_bytes());
+            ensure!(kept, "{name}[{at}] is {value:02x?}");
             let refers = json!({"kind": "instruction", "prog": {"id": id, "name": name}});
             expect.push(json!({"index": at, "refers": refers, "value": bytes(&value)}));
         }
@@ -117,7 +116,8 @@ fn instructions(maker: &mut Maker) -> Result<()> {
             told: Told::ordered(expect),
         })?;
     }
-    // Its fourth instruction is gone, so that there is nothing to refer to.
+    // The instruction of the second slot is gone, so that there is nothing to refer to; whether
+    // the third's is depends on the verifier.
     let map = array("insns_removed", &[0, 4, 5, 8])?;
     map.freeze()?;
     let program = sys::load_xdp("removed", &PROGRAM, map.as_fd())?;

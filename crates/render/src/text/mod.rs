@@ -118,15 +118,13 @@ fn title(
     if let Some(sizes) = sizes(map) {
         page.plain(&format!("   {sizes}"))?;
     }
-    let max = u64::from(info.max_entries);
-    let max = match info.map_type {
-        MapType::ARENA => Some(count(max, "page", "pages")),
-        // That is the size of the ring, which its state tells.
-        MapType::RINGBUF | MapType::USER_RINGBUF => None,
-        _ if max == 0 => None,
-        _ => Some(count(max, "entry", "entries")),
-    };
-    if let Some(max) = max {
+    // What a ring or arena has room for is no entries; its state tells.
+    let is_room = matches!(
+        info.map_type,
+        MapType::ARENA | MapType::RINGBUF | MapType::USER_RINGBUF
+    );
+    if info.max_entries > 0 && !is_room {
+        let max = count(u64::from(info.max_entries), "entry", "entries");
         page.word(Role::Faint, &format!("   at most {max}"))?;
     }
     if info.frozen == Some(true) {

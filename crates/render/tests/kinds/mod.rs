@@ -4,13 +4,14 @@ mod progs;
 
 use std::rc::Rc;
 
+use bpfmaps::arena::Run;
 use bpfmaps::{
     Frame, MapState, MapType, Object, ObjectKind, ProgRef, ProgType, Progs, RecordState, Socket,
     Symbol, Walk,
 };
 use btf_layout::build::Builder;
 use btf_layout::{Btf, IntEncoding, Kind, TypeId};
-use guestmem::Kva;
+use guestmem::{ArenaPtr, Kva};
 use render::fake::{Fake, FakeBytes, FakeMap};
 
 fn object(kind: ObjectKind) -> Object {
@@ -341,6 +342,15 @@ fn others(value: TypeId) -> Vec<FakeMap> {
             bits: 1024,
             bits_set: 512,
             hash_functions: 2,
+        }),
+        FakeMap::new(27, "arena", MapType::ARENA, 0, 0).state(MapState::Arena {
+            user_start: Some(ArenaPtr::at(0x1000_0000_0000)),
+            kernel_base: Kva::at(0xffff_c900_8000_0000),
+            page_size: 4096,
+            declared_pages: 64,
+            runs: vec![Run { pgoff: 0, pages: 2 }, Run { pgoff: 9, pages: 1 }],
+            faulted: vec![],
+            complete: true,
         }),
         FakeMap::new(24, "stacks", MapType::STACK_TRACE, 4, 24).stack(
             17,

@@ -28,7 +28,8 @@ struct LocalLayout {
     bucket_size: u64,
     first: Member,
     next: Member,
-    link: Member,
+    /// For kernels that run.
+    link: Option<Member>,
     storage: Member,
     map: Member,
     data: Member,
@@ -47,7 +48,7 @@ impl LocalLayout {
             bucket_size: bucket.size(),
             first: bucket.member("list.first")?,
             next: element.member("map_node.next")?,
-            link: element.member("map_node.pprev")?,
+            link: element.find("map_node.pprev"),
             storage: element.member("local_storage")?,
             map: element.member("sdata.smap")?,
             data: element.member("sdata.data")?,
@@ -60,7 +61,7 @@ impl LocalLayout {
     /// the pointer to it is, there is one.
     fn is_linked(&self, target: &dyn Target, at: Kva) -> bool {
         let node = at.checked_add(self.next.offset);
-        let link = at.checked_add(self.link.offset);
+        let link = self.link.and_then(|link| at.checked_add(link.offset));
         let link = link.and_then(|link| target.load_u64(link).ok());
         let found = link.and_then(|link| target.load_u64(Kva::new(link)).ok());
         node.map(Kva::get) == found
