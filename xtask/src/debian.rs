@@ -1,5 +1,6 @@
 //! Kernels as Debian packages them, fetched through apt and kept in the cache.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -108,7 +109,7 @@ pub(crate) fn kernel(series: Series) -> Result<Kernel> {
     for source in sources() {
         match newest_into(source, series, &folder) {
             Ok(kernel) => return Ok(kernel),
-            Err(error) => tried.push(format!("{source:?}: {error:#}")),
+            Err(error) => tried.push(format!("{source}: {error:#}")),
         }
     }
     bail!(
@@ -130,6 +131,16 @@ enum Source {
     Suite(&'static str),
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OwnLists => f.write_str("the machine's own lists"),
+            Self::OwnListsUpdated => f.write_str("the same after apt-get update"),
+            Self::Suite(suite) => write!(f, "suite {suite}"),
+        }
+    }
+}
+
 fn sources() -> impl Iterator<Item = Source> {
     let own = [Source::OwnLists, Source::OwnListsUpdated];
     own.into_iter().chain(SUITES.map(Source::Suite))
@@ -146,7 +157,7 @@ fn newest_into(source: Source, series: Series, folder: &Path) -> Result<Kernel> 
         Source::Suite(suite) => Apt::suite(suite)?,
     };
     let package = apt.newest(series.packages)?;
-    let package = package.context("has no such package")?;
+    let package = package.context("no such package")?;
     fetch(&apt, &package, folder)
 }
 

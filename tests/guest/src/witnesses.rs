@@ -8,6 +8,11 @@ use crate::guest::{Guest, parse};
 /// Values up to this length are short enough for bpftool in every guest.
 const SHORT: usize = 1_000_000;
 
+/// A map of bpfreeze in the guest, used by a program that may sleep. It has ended, but the kernel
+/// frees such things when no program that may sleep runs any more, and some of the map maker's
+/// run for ever: they hold records of rings busy.
+const LEFT_BEHIND: &str = "bpfreeze";
+
 pub(crate) fn by_id<T>(maps: Vec<T>, id: impl Fn(&T) -> u32) -> BTreeMap<u32, T> {
     let count = maps.len();
     let maps: BTreeMap<u32, T> = maps.into_iter().map(|map| (id(&map), map)).collect();
@@ -43,7 +48,9 @@ impl Backend {
             Self::Guest => guest.bpfreeze_of_gaps(&["dump", "RAM", "--format", "json"]),
             Self::Live => guest.witness_of_gaps("live-dump"),
         };
-        parse(&output, "bpfreeze dump")
+        let mut dump: Dump = parse(&output, "bpfreeze dump");
+        dump.maps.retain(|map| map.about.name != LEFT_BEHIND);
+        dump
     }
 
     /// All maps without contents.
@@ -52,7 +59,8 @@ impl Backend {
             Self::Guest => guest.bpfreeze(&["maps", "RAM", "--format", "json"]),
             Self::Live => guest.witness("live-maps"),
         };
-        let maps: Maps = parse(&output, "bpfreeze maps");
+        let mut maps: Maps = parse(&output, "bpfreeze maps");
+        maps.maps.retain(|map| map.name != LEFT_BEHIND);
         maps.maps
     }
 
