@@ -16,14 +16,16 @@ MAP(sighting_slots, ARRAY, __u32, struct seen, 4);
 static inline int keep(void *map, struct request *request)
 {
     struct seen value = {.before = request->argument, .after = request->number}, *seen;
+    struct task_struct *task = current_task();
     __u32 key = request->key;
 
     map_update(map, &key, &value, BPF_ANY);
     seen = map_lookup(map, &key);
     if (!seen)
         return 1;
-    if (request->number)
-        seen->task = current_task();
+    /* Pointers to a struct of which no member is used would have no type. */
+    if (request->number && task->pid)
+        seen->task = task;
     return 0;
 }
 
