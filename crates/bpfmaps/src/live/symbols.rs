@@ -139,11 +139,7 @@ impl Table {
         (same || offset < LAST_REACHES).then(|| Symbol {
             name: String::from_utf8_lossy(self.name(entry)).into_owned(),
             offset,
-            // Programs and trampolines are of no module, whatever it says.
-            module: self
-                .module_name(entry)
-                .filter(|name| *name != "bpf")
-                .cloned(),
+            module: self.module_name(entry).cloned(),
         })
     }
 }

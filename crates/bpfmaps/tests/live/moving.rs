@@ -171,8 +171,7 @@ fn storages_name_owners_that_are_there() {
             assert!(owners.insert((*kva, *ino)), "{owner:?} comes twice");
             ControlFlow::Continue(())
         });
-        let walk = walk.unwrap();
-        assert!(walk.is_complete(), "{walk:?}");
-        owners.len() > 5
+        // Buckets that never stand still are gaps.
+        walk.unwrap().is_complete() && owners.len() > 5
     });
 }

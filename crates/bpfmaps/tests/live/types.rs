@@ -99,9 +99,19 @@ pub(crate) fn memory_file() -> OwnedFd {
     owned(unsafe { libc::memfd_create(c"made".as_ptr(), 0) })
 }
 
+/// An XDP socket with a ring to receive in, without which none is taken into
+/// a map by 7.2.
 fn xdp_socket() -> OwnedFd {
     // SAFETY: it takes no memory.
-    owned(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) })
+    let socket = owned(unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW, 0) });
+    let (entries, len) = (64u32, 4);
+    let level = libc::SOL_XDP;
+    let fd = socket.as_raw_fd();
+    let value = (&raw const entries).cast();
+    // SAFETY: `entries` has `len` bytes.
+    let ret = unsafe { libc::setsockopt(fd, level, libc::XDP_RX_RING, value, len) };
+    assert_eq!(ret, 0);
+    socket
 }
 
 /// A software event that counts nothing (`PERF_COUNT_SW_DUMMY`).
