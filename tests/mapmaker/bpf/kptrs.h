@@ -13,6 +13,14 @@ MAP(sightings, HASH, __u32, struct seen, 10);
 MAP(sightings_lru, LRU_HASH, __u32, struct seen, 10);
 MAP(sighting_slots, ARRAY, __u32, struct seen, 4);
 
+/* Without a parameter of its type the task's struct would lack its members in the types, and the
+ * kernel would not know the pointer for one. */
+static __attribute__((noinline)) int point(struct seen *seen, struct task_struct *task)
+{
+    seen->task = task;
+    return 0;
+}
+
 static inline int keep(void *map, struct request *request)
 {
     struct seen value = {.before = request->argument, .after = request->number}, *seen;
@@ -23,10 +31,7 @@ static inline int keep(void *map, struct request *request)
     seen = map_lookup(map, &key);
     if (!seen)
         return 1;
-    /* Pointers to a struct of which no member is used would have no type. */
-    if (request->number && task->pid)
-        seen->task = task;
-    return 0;
+    return request->number ? point(seen, current_task()) : 0;
 }
 
 SECTION("tc")

@@ -234,6 +234,13 @@ fn sightings(maker: &mut Maker, object: &Object) -> Result<()> {
             ));
         }
         for name in names {
+            // What bpf(2) hides, the kernel takes for a pointer and not for a number.
+            let value = find(object, name)?.lookup(&1_u32.to_le_bytes(), MapFlags::ANY)?;
+            let pointer = value.as_ref().and_then(|value| value.get(8..16));
+            ensure!(
+                pointer == Some(&[0; 8]),
+                "{name}: bpf(2) shows {value:02x?}"
+            );
             tell(maker, object, name, &entries)?;
         }
     }
