@@ -2,9 +2,10 @@
 //!
 //! You bring the kernel's memory, its BTF, and a way to ask its page tables
 //! which addresses are mapped; an [`Arena`] then lists the pages that exist
-//! and is itself a [`Memory`](guestmem::Memory) of [`ArenaPtr`](guestmem::ArenaPtr)s, the user addresses that
-//! programs store in arenas. Nothing is read that does not exist, so that a
-//! running kernel allocates nothing.
+//! and is itself a [`Memory`](guestmem::Memory) of
+//! [`ArenaPtr`](guestmem::ArenaPtr)s, the user addresses that programs store
+//! in arenas. Nothing is read that does not exist, so that a running kernel
+//! allocates nothing.
 //!
 //! It does not know what programs keep in an arena, nor how page tables are
 //! walked.

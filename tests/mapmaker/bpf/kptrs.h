@@ -24,7 +24,6 @@ static __attribute__((noinline)) int point(struct seen *seen, struct task_struct
 static inline int keep(void *map, struct request *request)
 {
     struct seen value = {.before = request->argument, .after = request->number}, *seen;
-    struct task_struct *task = current_task();
     __u32 key = request->key;
 
     map_update(map, &key, &value, BPF_ANY);
