@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use btf_layout::Member;
 use guestmem::{Address, Fault, Kva, MemoryExt};
+use rustc_hash::FxHashSet;
 
 use super::cycle::Milestone;
 use super::place::{self, Elements};
@@ -88,7 +89,7 @@ impl Chains<'_> {
         walker: &mut Walker<'_, '_>,
         each: &mut EachElement<'_>,
     ) -> ControlFlow<()> {
-        let mut known = Vec::new();
+        let mut known = FxHashSet::default();
         let mut attempts = if self.moving { ATTEMPTS } else { 1 };
         loop {
             let gap = match self.follow(bucket, first, seen, &mut known, walker, each) {
@@ -112,7 +113,7 @@ impl Chains<'_> {
         bucket: u64,
         first: u64,
         seen: &mut u64,
-        known: &mut Vec<u64>,
+        known: &mut FxHashSet<u64>,
         walker: &mut Walker<'_, '_>,
         each: &mut EachElement<'_>,
     ) -> Result<ControlFlow<()>, Gap> {
@@ -139,7 +140,7 @@ impl Chains<'_> {
             match each(bucket, element, walker) {
                 Step::Next(next) => {
                     if self.moving {
-                        known.push(node);
+                        known.insert(node);
                     }
                     node = next;
                 }
