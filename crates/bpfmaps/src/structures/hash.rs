@@ -89,10 +89,7 @@ impl HashLayout {
         per_cpu: Option<&'m PerCpu>,
         memory_size: u64,
     ) -> Result<Table<'m>, Error> {
-        let object = Copied::load(memory, at, self.table_size).map_err(|source| {
-            let what = "struct bpf_htab";
-            Error::Unreadable { what, source }
-        })?;
+        let object = Copied::object(memory, at, self.table_size, "struct bpf_htab")?;
         let count = object.uint(&self.n_buckets);
         let value_size = u64::from(map.value_size).next_multiple_of(8);
         let (stored, elsewhere) = match per_cpu {

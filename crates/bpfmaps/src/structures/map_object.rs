@@ -91,10 +91,7 @@ impl MapLayout {
 
     /// The `struct btf` of the map at `at`; 0 for none.
     pub(crate) fn btf_address(&self, memory: &dyn Memory<Kva>, at: Kva) -> Result<Kva, Error> {
-        let map = Copied::load(memory, at, self.size).map_err(|source| Error::Unreadable {
-            what: "struct bpf_map",
-            source,
-        })?;
+        let map = Copied::object(memory, at, self.size, "struct bpf_map")?;
         Ok(map.pointer(&self.btf))
     }
 }

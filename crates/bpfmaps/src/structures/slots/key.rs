@@ -47,7 +47,7 @@ pub(super) fn devmap_hash(
     let element = btf.record("bpf_dtab_netdev")?;
     let next = element.member("index_hlist.next")?;
     let index = element.member("idx")?;
-    let object = load(target, at, table.size(), "struct bpf_dtab")?;
+    let object = Copied::object(target, at, table.size(), "struct bpf_dtab")?;
     let count = object.u32(&count);
     let chains = Chains {
         buckets: elements(target, object.pointer(&buckets), count, head.size(), walker),
@@ -94,7 +94,7 @@ pub(super) fn sockhash(
     let hash = element.member("hash")?;
     let socket = element.member("sk")?;
     let key = element.member("key")?;
-    let object = load(target, at, table.size(), "struct bpf_shtab")?;
+    let object = Copied::object(target, at, table.size(), "struct bpf_shtab")?;
     let count = object.u32(&count);
     let size = element.size().saturating_add(map.key_size.into());
     let chains = Chains {
@@ -131,10 +131,6 @@ pub(super) fn sockhash(
         }
     });
     Ok(())
-}
-
-fn load(target: &dyn Target, at: Kva, size: u64, what: &'static str) -> Result<Copied, Error> {
-    Copied::load(target, at, size).map_err(|source| Error::Unreadable { what, source })
 }
 
 fn elements<'t>(

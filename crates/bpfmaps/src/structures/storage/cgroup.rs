@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 use btf_layout::{Btf, Member};
 use guestmem::{Address, Kva, MemoryExt};
 
-use crate::entry::{Bytes, Entry};
+use crate::entry::Entry;
+use crate::structures::bytes;
 use crate::structures::copied::Copied;
 use crate::structures::cycle::{Budget, Milestone};
 use crate::structures::fields::Fields;
@@ -159,18 +160,11 @@ impl Values<'_> {
         let buffer = storage.pointer(&layout.buffer);
         let data = buffer.checked_add(layout.data.offset).unwrap_or(buffer);
         let len = self.map.value_size.into();
-        let fault = self.target.read_more(data, len, &mut self.buf).err();
-        if let Some(fault) = fault {
-            walker.walk.fault(fault);
-        }
+        let value = bytes::value(self.target, data, len, &mut self.buf, &mut walker.walk);
         walker.visit(Entry::Owned {
             owner,
             key: Some(key),
-            value: Bytes {
-                present: &self.buf,
-                len,
-                fault,
-            },
+            value,
         })
     }
 

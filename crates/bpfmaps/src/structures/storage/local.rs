@@ -83,10 +83,8 @@ pub(super) fn walk(
         MapType::SK_STORAGE => Box::new(SocketNames::new(btf)?),
         _ => Box::new(CgroupNames::new(btf, memory_size)?),
     };
-    let object = Copied::load(target, at, layout.map_size).map_err(|source| {
-        let what = "struct bpf_local_storage_map";
-        Error::Unreadable { what, source }
-    })?;
+    let what = "struct bpf_local_storage_map";
+    let object = Copied::object(target, at, layout.map_size, what)?;
     let bits = object.uint(&layout.bucket_log);
     if bits > MOST_BITS {
         let what = "bpf_local_storage_map.bucket_log";
