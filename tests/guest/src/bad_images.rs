@@ -174,10 +174,11 @@ fn cut_behind_the_kernel() {
                 assert!(listed || !maps.iter().all(is_whole), "nothing is missing");
                 let text = String::from_utf8_lossy(&output.stdout);
                 assert!(text.contains("is not in the image"));
-                // bpftool's format has no place for gaps.
+                // bpftool's format has no place for gaps, nor for some maps that have them.
                 let tool = image.run(&["dump", "--format", "bpftool"]);
+                assert_eq!(tool.status.code(), Some(3));
                 let said = String::from_utf8_lossy(&tool.stderr);
-                assert!(said.contains("--format text says where and why"), "{said}");
+                assert!(said.contains("--format text"), "{said}");
                 with_gaps += 1;
             }
             // Nothing that a dump needs was there.
