@@ -140,6 +140,9 @@ pub struct Outcome {
     pub progs_error: Option<bpfmaps::Error>,
     /// The maps for whose contents the format has no place.
     pub unplaced: Vec<u32>,
+    /// The names of all allocators in arenas, if nothing is there of what was
+    /// asked for.
+    pub instead: Option<Vec<String>>,
 }
 
 impl Outcome {

@@ -7,7 +7,7 @@ use bpfmaps::{MapInfo, Maps, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::allocators::{AllocatorJson, Allocators, SlotJson, unsearched};
+use super::allocators::{AllocatorJson, Allocators, PlaceJson, SlotJson, unsearched};
 use super::entry::EntryJson;
 use super::gaps::{gaps, listing};
 use super::header::{MapHeader, header, start};
@@ -47,6 +47,9 @@ impl Document<'_> {
             return Ok(());
         };
         let wanted = &self.options.wanted;
+        if let Some(place) = survey.whereabouts(wanted) {
+            map.serialize_entry("addr", &PlaceJson(place))?;
+        }
         map.serialize_entry("allocators", &Allocators { survey, wanted })?;
         unsearched(map, survey)
     }
