@@ -14,6 +14,7 @@
 //!
 //! It does not know maps, tasks or how values look.
 
+pub mod code;
 mod deferred;
 mod error;
 mod evidence;
