@@ -69,12 +69,10 @@ uname -r >uname.txt
 dmesg >dmesg.txt
 cat /sys/kernel/sched_ext/root/ops >ops.txt
 if [ -x /bin/bpfreeze ]; then
-    witness live-maps bpfreeze maps live --format json
-    witness live-before bpfreeze dump live --format json
     tasks tasks-before.txt
     witness live-dump bpfreeze dump live --format json
     tasks tasks-after.txt
-    witness live-after bpfreeze dump live --format json
+    witness live-again bpfreeze dump live --format json
 fi
 [ "$(cat /sys/kernel/sched_ext/state)" = enabled ] || fail "scheduler: $(tail -n 20 scheduler.log)"
 echo "bpfreeze-guest: witnesses have spoken at $(uptime_ms) ms"

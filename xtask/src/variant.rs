@@ -99,6 +99,8 @@ impl Variant {
             },
             smp: match self {
                 Self::La48 => "3",
+                // Schedulers keep something for each last-level cache.
+                Self::ScxRusty | Self::ScxP2dq => "2,sockets=2",
                 _ => "2",
             },
             memory: match self {
