@@ -23,10 +23,10 @@ sleepers() {
     done
 }
 
-# tasks FILE: every task with its name, its policy, and whether it is under the scheduler. The
+# tasks FILE: every task with its name, and whether it is under the scheduler. The
 # shell expands the names, so that the one process that reads them is not among them.
 tasks() {
-    grep -sE '#threads:|^policy |^ext.enabled ' /proc/[0-9]*/task/[0-9]*/sched >"$1"
+    grep -sE '#threads:|^ext.enabled ' /proc/[0-9]*/task/[0-9]*/sched >"$1"
 }
 
 ln -s config "/boot/config-$(uname -r)"

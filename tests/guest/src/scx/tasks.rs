@@ -13,7 +13,7 @@ pub(super) struct Task {
 }
 
 /// The tasks that the scheduler has, from lines of their files `sched` in /proc: a name, and some
-/// lines further whether `sched_ext` has them. Their policy is that of any task.
+/// lines further whether `sched_ext` has them.
 ///
 /// # Panics
 /// Panics if the list is something else.
