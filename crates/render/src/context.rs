@@ -6,10 +6,13 @@ use std::rc::Rc;
 
 use bpfmaps::{BpfMapAccessor, Error, ProgInfo, Progs};
 
-use crate::Outcome;
+use crate::allocators::Survey;
+use crate::{Options, Outcome};
 
 pub(crate) struct Context<'a> {
     pub(crate) accessor: &'a dyn BpfMapAccessor,
+    /// What is known of arenas and allocators, in dumps of contents.
+    pub(crate) survey: Option<Survey<'a>>,
     users: OnceCell<Result<Users, Error>>,
 }
 
@@ -24,8 +27,16 @@ impl<'a> Context<'a> {
     pub(crate) fn new(accessor: &'a dyn BpfMapAccessor) -> Self {
         Self {
             accessor,
+            survey: None,
             users: OnceCell::new(),
         }
+    }
+
+    /// Looks at all arenas of the kernel and what is in them, if it has any.
+    pub(crate) fn look_at_arenas(&mut self, options: &Options) {
+        // What is missing from the list of maps is said where it is listed.
+        let maps = self.accessor.maps().unwrap_or_default();
+        self.survey = Survey::new(self, &maps.maps, options);
     }
 
     fn users(&self) -> Result<&Users, &Error> {
@@ -65,6 +76,9 @@ impl<'a> Context<'a> {
     /// Adds to `outcome` what of the programs could not be read, if they were
     /// asked for.
     pub(crate) fn finish(self, outcome: &mut Outcome) {
+        if let Some(survey) = self.survey {
+            outcome.gaps = outcome.gaps.saturating_add(survey.gaps());
+        }
         match self.users.into_inner() {
             Some(Ok(users)) => outcome.add_gaps(&users.progs.walk),
             Some(Err(error)) => outcome.progs_error = Some(error),

@@ -48,6 +48,7 @@
 //! It does not choose maps, open files or know terminals: that is the
 //! caller's part. It does not follow pointers yet.
 
+mod allocators;
 mod bpftool;
 mod context;
 mod error;
@@ -69,6 +70,7 @@ use bpfmaps::{BpfMapAccessor, KernelInfo, Maps, Progs};
 use context::Context;
 use json::{Document, Part};
 
+pub use allocators::Wanted;
 pub use error::Error;
 pub use options::{Format, Options, Outcome, ParseFormatError, Source, Style};
 
@@ -116,7 +118,10 @@ fn write(
     part: Part,
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let context = Context::new(accessor);
+    let mut context = Context::new(accessor);
+    if part == Part::Contents && options.format != Format::Bpftool {
+        context.look_at_arenas(options);
+    }
     let document = || Document {
         context: &context,
         part,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use crate::Wanted;
 use crate::walk::{Described, Visited};
 
 /// How output is written.
@@ -98,6 +99,11 @@ pub struct Options {
     pub source: Source,
     /// The maps that are there as inner maps of another, and which that is.
     pub inner_of: BTreeMap<u32, u32>,
+    /// Which allocators in arenas, and which slots of them.
+    pub wanted: Wanted,
+    /// The types that payloads of allocators have: the symbol of the
+    /// allocator, and the struct.
+    pub types: Vec<(String, String)>,
 }
 
 impl Options {
@@ -111,6 +117,8 @@ impl Options {
             width: 100,
             source,
             inner_of: BTreeMap::new(),
+            wanted: Wanted::default(),
+            types: Vec::new(),
         }
     }
 }

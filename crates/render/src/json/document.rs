@@ -7,10 +7,13 @@ use bpfmaps::{MapInfo, Maps, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use super::allocators::{AllocatorJson, Allocators, SlotJson, unsearched};
 use super::entry::EntryJson;
 use super::gaps::{gaps, listing};
 use super::header::{MapHeader, header, start};
+use super::object::known;
 use super::value::Text;
+use crate::allocators::Survey;
 use crate::context::Context;
 use crate::walk::{Causes, Described, Visited, visit};
 use crate::{Error, Options, Outcome};
@@ -36,6 +39,16 @@ pub(crate) struct Document<'a> {
 impl Document<'_> {
     fn start<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         start(map, self.options, self.context.accessor.kernel())
+    }
+
+    /// Those in arenas, if there are any arenas.
+    fn allocators<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let Some(survey) = &self.context.survey else {
+            return Ok(());
+        };
+        let wanted = &self.options.wanted;
+        map.serialize_entry("allocators", &Allocators { survey, wanted })?;
+        unsearched(map, survey)
     }
 
     /// One document on one line.
@@ -77,6 +90,22 @@ impl Document<'_> {
             line(Line::MapEnd(info.id, &visited))?;
             self.outcome.borrow_mut().add(map, visited);
         }
+        if let Some(survey) = &self.context.survey {
+            let wanted = &self.options.wanted;
+            for at in survey.wanted(wanted) {
+                let slots = false;
+                line(Line::Allocator(&AllocatorJson {
+                    survey,
+                    wanted,
+                    at,
+                    slots,
+                }))?;
+                for of in survey.slots_wanted(at, wanted) {
+                    line(Line::Slot(&SlotJson { survey, of }))?;
+                }
+            }
+            line(Line::Unsearched(survey))?;
+        }
         line(Line::End(&self.maps.walk))?;
         Ok(self.outcome.into_inner())
     }
@@ -87,6 +116,9 @@ enum Line<'l, 'd> {
     Map(&'l MapHeader<'d>),
     Entry(&'l EntryJson<'l>),
     MapEnd(u32, &'l Visited),
+    Allocator(&'l AllocatorJson<'l>),
+    Slot(&'l SlotJson<'l>),
+    Unsearched(&'l Survey<'l>),
     End(&'l Walk),
 }
 
@@ -104,6 +136,14 @@ impl Serialize for Line<'_, '_> {
                 map.serialize_entry("map_id", id)?;
                 account(&mut map, visited)?;
             }
+            Self::Allocator(allocator) => map.serialize_entry("allocator", allocator)?,
+            Self::Slot(slot) => {
+                let of = slot.survey.allocators.get(slot.of.allocator);
+                known(&mut map, "map_id", of.map(|of| of.map))?;
+                known(&mut map, "symbol", of.map(|of| &of.symbol))?;
+                map.serialize_entry("slot", slot)?;
+            }
+            Self::Unsearched(survey) => unsearched(&mut map, survey)?,
             Self::End(walk) => listing(&mut map, walk)?,
         }
         map.end()
@@ -115,6 +155,7 @@ impl Serialize for Document<'_> {
         let mut map = serializer.serialize_map(None)?;
         self.start(&mut map)?;
         map.serialize_entry("maps", &MapList(self))?;
+        self.allocators(&mut map)?;
         listing(&mut map, &self.maps.walk)?;
         map.end()
     }
