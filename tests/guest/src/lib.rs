@@ -21,6 +21,7 @@ mod info;
 mod pattern;
 mod programs;
 mod rows;
+mod scx;
 mod support;
 mod tests;
 mod typed;

@@ -15,7 +15,7 @@ use crate::{agreement, allocators, bpftool, info, programs, rows, support};
 const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
 /// The promises of the trait, on every map of a real kernel.
-fn contract_is_kept(guest: &Guest) {
+pub(crate) fn contract_is_kept(guest: &Guest) {
     let image = RawImage::open(&guest.ram()).expect("an image");
     let kernel = Finder::new().find_in_image(&image).expect("a kernel");
     let frozen = Frozen::new(kernel).expect("maps");
@@ -23,7 +23,7 @@ fn contract_is_kept(guest: &Guest) {
 }
 
 /// What is written of a real kernel is what the schema says.
-fn documents_are_valid(guest: &Guest) {
+pub(crate) fn documents_are_valid(guest: &Guest) {
     let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
     let schema = jsonschema::validator_for(&schema).expect("a schema");
     for arguments in [["dump", "RAM", "--limit", "3"].as_slice(), &["maps", "RAM"]] {
