@@ -83,6 +83,33 @@ impl Source {
     }
 }
 
+/// How much a dump follows pointers, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Objects; 0 for not following pointers.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Nothing is followed.
+    pub const NONE: Self = Self {
+        objects: 0,
+        bytes: 0,
+    };
+}
+
+impl Default for Budget {
+    /// A million objects, or 256 MiB of them.
+    fn default() -> Self {
+        Self {
+            objects: 1_000_000,
+            bytes: 256 << 20,
+        }
+    }
+}
+
 /// How to render.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -98,6 +125,8 @@ pub struct Options {
     pub source: Source,
     /// The maps that are there as inner maps of another, and which that is.
     pub inner_of: BTreeMap<u32, u32>,
+    /// How much pointers are followed.
+    pub follow: Budget,
 }
 
 impl Options {
@@ -111,6 +140,7 @@ impl Options {
             width: 100,
             source,
             inner_of: BTreeMap::new(),
+            follow: Budget::default(),
         }
     }
 }

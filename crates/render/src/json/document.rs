@@ -8,6 +8,7 @@ use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use super::entry::EntryJson;
+use super::follow::{Followed, Objects, QueuedJson};
 use super::gaps::{gaps, listing};
 use super::header::{MapHeader, header, start};
 use super::value::Text;
@@ -36,6 +37,15 @@ pub(crate) struct Document<'a> {
 impl Document<'_> {
     fn start<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         start(map, self.options, self.context.accessor.kernel())
+    }
+
+    /// What was followed, and what is missing of the list of maps.
+    fn end<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let follower = &self.context.follower;
+        if follower.has_followed() {
+            map.serialize_entry("followed", &Followed(follower))?;
+        }
+        listing(map, &self.maps.walk)
     }
 
     /// One document on one line.
@@ -77,7 +87,11 @@ impl Document<'_> {
             line(Line::MapEnd(info.id, &visited))?;
             self.outcome.borrow_mut().add(map, visited);
         }
-        line(Line::End(&self.maps.walk))?;
+        let follower = &context.follower;
+        while let Some(queued) = follower.next() {
+            line(Line::Object(&QueuedJson(follower, queued)))?;
+        }
+        line(Line::End(&self))?;
         Ok(self.outcome.into_inner())
     }
 }
@@ -87,7 +101,8 @@ enum Line<'l, 'd> {
     Map(&'l MapHeader<'d>),
     Entry(&'l EntryJson<'l>),
     MapEnd(u32, &'l Visited),
-    End(&'l Walk),
+    Object(&'l QueuedJson<'l>),
+    End(&'l Document<'d>),
 }
 
 impl Serialize for Line<'_, '_> {
@@ -104,7 +119,8 @@ impl Serialize for Line<'_, '_> {
                 map.serialize_entry("map_id", id)?;
                 account(&mut map, visited)?;
             }
-            Self::End(walk) => listing(&mut map, walk)?,
+            Self::Object(object) => map.serialize_entry("object", object)?,
+            Self::End(document) => document.end(&mut map)?,
         }
         map.end()
     }
@@ -115,7 +131,11 @@ impl Serialize for Document<'_> {
         let mut map = serializer.serialize_map(None)?;
         self.start(&mut map)?;
         map.serialize_entry("maps", &MapList(self))?;
-        listing(&mut map, &self.maps.walk)?;
+        let follower = &self.context.follower;
+        if follower.has_queued() {
+            map.serialize_entry("objects", &Objects(follower))?;
+        }
+        self.end(&mut map)?;
         map.end()
     }
 }

@@ -3,6 +3,7 @@
 
 mod document;
 mod entry;
+mod follow;
 mod gaps;
 mod header;
 mod object;

@@ -3,6 +3,7 @@
 mod columns;
 mod doc;
 mod entries;
+mod follow;
 mod hexdump;
 mod lines;
 mod list;
@@ -57,6 +58,7 @@ pub(crate) fn dump(
         incomplete += usize::from(visited.result.is_err() || visited.gaps() > 0);
         outcome.add(map, visited);
     }
+    follow::objects(&mut page, &context.follower)?;
     listing(&mut page, &maps.walk)?;
     if incomplete > 0 && maps.maps.len() > 1 {
         let text = format!(
