@@ -171,6 +171,7 @@ impl Serialize for SlotJson<'_> {
                     fault: payload.fault,
                 },
                 place: None,
+                site: None,
             };
             map.serialize_entry("payload", &value)?;
         }

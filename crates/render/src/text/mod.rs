@@ -4,6 +4,7 @@ mod allocators;
 mod columns;
 mod doc;
 mod entries;
+mod follow;
 mod hexdump;
 mod lines;
 mod list;
@@ -65,6 +66,7 @@ pub(crate) fn dump(
     if let Some(survey) = &context.survey {
         allocators::write(&mut page, survey, options, maps.maps.is_empty())?;
     }
+    follow::objects(&mut page, &context.follower)?;
     listing(&mut page, &maps.walk)?;
     if incomplete > 0 && maps.maps.len() > 1 {
         let text = format!(
