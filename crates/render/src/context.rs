@@ -26,7 +26,7 @@ struct Users {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor, follow: Budget) -> Self {
+    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor, follow: Option<Budget>) -> Self {
         Self {
             accessor,
             follower: Follower::new(accessor, follow),

@@ -125,11 +125,11 @@ fn write(
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
     let follow = match (options.format, part) {
-        (Format::Bpftool, _) | (_, Part::List) => Budget::NONE,
-        _ => options.follow,
+        (Format::Bpftool, _) | (_, Part::List) => None,
+        _ => Some(options.follow),
     };
     let mut context = Context::new(accessor, follow);
-    if part == Part::Contents && options.format != Format::Bpftool {
+    if follow.is_some() {
         context.look_at_arenas(options);
     }
     let document = || Document {

@@ -7,6 +7,7 @@ use sdt_alloc::{Regions, Use};
 
 use super::sections::Section;
 use super::{Survey, size};
+use crate::follow::Follower;
 
 /// The section of variables that libbpf puts into an arena.
 const GLOBALS: &str = ".addr_space.1";
@@ -91,14 +92,6 @@ impl Account {
             before,
             purposes: vec![Purpose::Unknown; pages],
         }
-    }
-
-    pub(super) fn index(&mut self, start: ArenaPtr, len: u64) {
-        self.mark(start, len, Purpose::Index);
-    }
-
-    pub(super) fn slots(&mut self, start: ArenaPtr, len: u64) {
-        self.mark(start, len, Purpose::Slots);
     }
 
     /// Says what `len` bytes serve. A page that serves several things keeps
@@ -200,6 +193,21 @@ impl Survey<'_> {
                         let text = format!("{}: {problem}", instance.symbol);
                         self.failed.push((section.map, text));
                     }
+                }
+            }
+        }
+    }
+}
+
+impl Survey<'_> {
+    /// Says which pages typed pointers lead to.
+    pub(super) fn attribute_reached(&mut self, follower: &Follower<'_>) {
+        for (&id, surveyed) in &mut self.arenas {
+            let (window, account) = (*surveyed.arena.window(), &mut surveyed.account);
+            for run in follower.reached(id) {
+                if let Some(start) = window.user_address(run.pgoff) {
+                    let len = run.pages.saturating_mul(window.page_size());
+                    account.mark(start, len, Purpose::Pointed);
                 }
             }
         }

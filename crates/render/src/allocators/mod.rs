@@ -9,12 +9,13 @@ mod sections;
 mod slots;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bpfmaps::arena::Arena;
 use bpfmaps::{BpfMapAccessor, Error, MapInfo, MapType};
 use btf_layout::Btf;
+use guestmem::ArenaPtr;
 use sdt_alloc::{Allocator, DataLayout, Evidence, Problem, Types};
 
 pub(crate) use account::{Account, Purpose};
@@ -43,7 +44,9 @@ pub(crate) struct Survey<'a> {
 
 /// One arena.
 pub(crate) struct Surveyed<'a> {
-    pub(crate) arena: Arena<'a>,
+    pub(crate) arena: Rc<Arena<'a>>,
+    /// Descriptors and chunks: where, how long, and of which allocator.
+    nodes: Vec<(ArenaPtr, u64, usize)>,
     /// Slots by address, those of all allocators.
     pub(crate) slots: Vec<SlotRef>,
     pub(crate) account: Account,
@@ -59,6 +62,8 @@ pub(crate) struct Found {
     pub(crate) btf: Rc<Btf>,
     pub(crate) types: Rc<Types>,
     pub(crate) allocator: Allocator,
+    /// Bytes from the section's start.
+    pub(crate) offset: u64,
     /// `None` before it is set up.
     pub(crate) levels: Option<u32>,
     pub(crate) data: Option<DataLayout>,
@@ -67,6 +72,9 @@ pub(crate) struct Found {
     pub(crate) counts: Counts,
     pub(crate) problems: Vec<Problem>,
     pub(crate) payload: Payload,
+    /// Members of map values that lead to its slots: the map, and bytes from
+    /// a value's start.
+    stored: BTreeSet<(u32, u64)>,
     /// Claims that lead to no live slot of it.
     pub(crate) without_slot: Vec<usize>,
 }
@@ -82,26 +90,18 @@ impl<'a> Survey<'a> {
             stray: Vec::new(),
             failed: Vec::new(),
         };
-        let arenas = maps.iter().filter(|map| map.map_type == MapType::ARENA);
-        let mut is_needed = false;
-        for map in arenas {
-            is_needed = true;
-            match context.accessor.arena(map) {
-                Ok(Some(arena)) => {
-                    let account = Account::new(&arena);
-                    let surveyed = Surveyed {
-                        arena,
-                        slots: Vec::new(),
-                        account,
-                    };
-                    survey.arenas.insert(map.id, surveyed);
-                }
-                Ok(None) => {}
-                Err(error) => survey.fail(map.id, &error),
-            }
+        for (map, arena) in context.follower.arenas() {
+            let surveyed = Surveyed {
+                arena: Rc::clone(arena),
+                nodes: Vec::new(),
+                slots: Vec::new(),
+                account: Account::new(arena),
+            };
+            survey.arenas.insert(map, surveyed);
         }
+        survey.failed.extend_from_slice(context.follower.failed());
         if survey.arenas.is_empty() {
-            return is_needed.then_some(survey);
+            return (!survey.failed.is_empty()).then_some(survey);
         }
         let sections = survey.sections(context, maps);
         survey.find(&sections);
@@ -111,7 +111,9 @@ impl<'a> Survey<'a> {
         survey.mark_deferred(&sections);
         survey.count_unowned();
         survey.attribute(&sections);
-        survey.type_payloads(context.accessor, options);
+        survey.share(&context.follower);
+        survey.type_payloads(context, maps, options);
+        survey.attribute_reached(&context.follower);
         Some(survey)
     }
 
@@ -179,6 +181,7 @@ impl<'a> Survey<'a> {
                     btf: Rc::clone(&section.btf),
                     types,
                     allocator,
+                    offset: instance.offset,
                     levels: None,
                     data: None,
                     layout_from_btf: false,
@@ -186,6 +189,7 @@ impl<'a> Survey<'a> {
                     counts: Counts::default(),
                     problems: Vec::new(),
                     payload: Payload::default(),
+                    stored: BTreeSet::new(),
                     without_slot: Vec::new(),
                 });
             }

@@ -1,11 +1,13 @@
 //! The slots of all allocators of an arena, by address.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use guestmem::{Address, ArenaPtr};
 use sdt_alloc::{Slot, State, Tree, Visit};
 
-use super::{Found, Survey, size};
+use super::{Found, Owner, Purpose, Survey, size};
+use crate::follow::{Follower, Place, Slot as Shared, SlotIndex, Use};
 
 /// How many problems of one allocator are kept.
 const MAX_PROBLEMS: usize = 64;
@@ -102,19 +104,23 @@ impl Survey<'_> {
             let mut counts = Counts::default();
             let mut problems = Vec::new();
             let account = &mut surveyed.account;
-            let slots = &mut surveyed.slots;
+            let (slots, nodes) = (&mut surveyed.slots, &mut surveyed.nodes);
             let elem_size = found.allocator.pool.elem_size;
             tree.walk(&mut |part| {
                 match part {
                     Visit::Node(node) => {
                         counts.nodes += 1;
                         counts.inconsistent_descs += u64::from(!node.is_consistent());
-                        account.index(node.desc, node.desc_size);
-                        account.index(node.chunk, node.chunk_size);
+                        for (start, len) in
+                            [(node.desc, node.desc_size), (node.chunk, node.chunk_size)]
+                        {
+                            account.mark(start, len, Purpose::Index);
+                            nodes.push((start, len, at));
+                        }
                     }
                     Visit::Slot(slot) => {
                         counts.add(slot.state);
-                        account.slots(slot.data, elem_size);
+                        account.mark(slot.data, elem_size, Purpose::Slots);
                         slots.push(SlotRef {
                             allocator: at,
                             slot,
@@ -139,6 +145,45 @@ impl Survey<'_> {
             surveyed
                 .slots
                 .sort_by_key(|of| (of.slot.data, of.allocator, of.slot.idx));
+        }
+    }
+
+    /// Tells who follows pointers where the slots and the trees are.
+    pub(super) fn share(&self, follower: &Follower<'_>) {
+        let symbols: Vec<Rc<str>> = {
+            let symbols = self.allocators.iter();
+            symbols.map(|of| of.symbol.as_str().into()).collect()
+        };
+        for (&id, surveyed) in &self.arenas {
+            let place = |start: ArenaPtr, len: u64, allocator: usize, use_| {
+                Some(Place {
+                    start: start.get(),
+                    end: start.get().checked_add(len)?,
+                    allocator: Rc::clone(symbols.get(allocator)?),
+                    use_,
+                })
+            };
+            let nodes = surveyed.nodes.iter();
+            let nodes = nodes.filter_map(|&(start, len, of)| place(start, len, of, Use::Index));
+            let slots = surveyed.slots.iter().filter_map(|of| {
+                let shared = Shared {
+                    idx: of.slot.idx.into(),
+                    payload: of.slot.payload.get(),
+                    owner: self.object_of(of).cloned().map(Rc::new),
+                };
+                let len = self.allocators.get(of.allocator)?.allocator.pool.elem_size;
+                place(of.slot.data, len, of.allocator, Use::Slot(shared))
+            });
+            let places = nodes.chain(slots).filter(|place| place.start != 0);
+            follower.set_slots(id, SlotIndex::new(places.collect()));
+        }
+    }
+
+    /// The object of the kernel that owns a slot.
+    fn object_of(&self, of: &SlotRef) -> Option<&bpfmaps::Object> {
+        match &self.claims.get(of.claim?)?.owner {
+            Owner::Object(object) => Some(object),
+            Owner::Key(_) => None,
         }
     }
 

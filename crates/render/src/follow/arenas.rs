@@ -1,6 +1,7 @@
 //! The arenas of a kernel, and in which of them a pointer lies.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use bpfmaps::arena::{Arena, Run, Window};
 use bpfmaps::{BpfMapAccessor, MapType, ProgInfo};
@@ -22,7 +23,7 @@ pub(super) struct Arenas<'a> {
 pub(super) struct Opened<'a> {
     /// Of its map.
     pub(super) id: u32,
-    pub(super) arena: Arena<'a>,
+    pub(super) arena: Rc<Arena<'a>>,
     /// A bit for each page that a typed pointer leads to; empty before the
     /// first one.
     reached: RefCell<Vec<u64>>,
@@ -77,7 +78,7 @@ impl<'a> Arenas<'a> {
             match accessor.arena(map) {
                 Ok(Some(arena)) => arenas.opened.push(Opened {
                     id: map.id,
-                    arena,
+                    arena: Rc::new(arena),
                     reached: RefCell::default(),
                 }),
                 Ok(None) => {}
@@ -88,6 +89,10 @@ impl<'a> Arenas<'a> {
             }
         }
         arenas
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Rc<Arena<'a>>)> {
+        self.opened.iter().map(|opened| (opened.id, &opened.arena))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -34,8 +34,8 @@ use seen::Seen;
 use types::Types;
 
 pub(crate) use arenas::{Cut, Read};
-pub(crate) use meet::{Met, Pointer, Reached};
-pub(crate) use scan::{Scan, SlotPointer};
+pub(crate) use meet::{Met, Pointer};
+pub(crate) use scan::Scanner;
 pub(crate) use slots::{InSlot, Place, Slot, SlotIndex, Use};
 pub(crate) use types::ObjectType;
 
@@ -109,14 +109,13 @@ pub(crate) struct Queued {
 }
 
 impl<'a> Follower<'a> {
-    /// Opens every arena of the kernel, unless nothing is to be followed.
-    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor, budget: Budget) -> Self {
+    /// Opens every arena of the kernel, unless contents are not asked for.
+    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor, budget: Option<Budget>) -> Self {
+        let arenas = budget.map(|_| Arenas::open(accessor));
+        let budget = budget.unwrap_or(Budget::NONE);
         Self {
             accessor,
-            arenas: match budget.objects {
-                0 => Arenas::default(),
-                _ => Arenas::open(accessor),
-            },
+            arenas: arenas.unwrap_or_default(),
             budget,
             slots: RefCell::default(),
             types: Types::default(),
@@ -130,19 +129,25 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Whether the kernel has arenas that pointers may lead into.
+    /// Whether pointers are followed, and the kernel has arenas that they may
+    /// lead into.
     pub(crate) fn has_arenas(&self) -> bool {
-        !self.arenas.is_empty()
+        self.budget.objects > 0 && !self.arenas.is_empty()
+    }
+
+    /// The arenas of the kernel, by the ids of their maps.
+    pub(crate) fn arenas(&self) -> impl Iterator<Item = (u32, &Rc<Arena<'a>>)> {
+        self.arenas.iter()
+    }
+
+    /// The arenas that could not be opened, and why.
+    pub(crate) fn failed(&self) -> &[(u32, String)] {
+        &self.arenas.failed
     }
 
     /// The arenas that any of these programs uses.
     pub(crate) fn used_by(&self, progs: &[&ProgInfo]) -> Vec<u32> {
         self.arenas.used_by(progs)
-    }
-
-    /// An arena of which the maps tell the id, and its pages.
-    pub(crate) fn arena(&self, map: u32) -> Option<&Arena<'a>> {
-        self.arenas.get(map).map(|opened| &opened.arena)
     }
 
     /// The arenas that pointers may lead into and that could not be opened, and

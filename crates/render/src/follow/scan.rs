@@ -20,15 +20,6 @@ use crate::shape::Shape;
 /// How many kinds of pointers into slots are told apart.
 const MAX_KINDS: usize = 4096;
 
-/// What a scan of pointers brings.
-#[derive(Debug, Default)]
-pub(crate) struct Scan {
-    /// The kinds of pointers that lead into slots.
-    pub(crate) slots: Vec<SlotPointer>,
-    /// Whether the budget ended it, or there were too many kinds.
-    pub(crate) is_cut: bool,
-}
-
 /// Pointers of one type to the same place of an allocator's slots.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotPointer {
@@ -47,44 +38,44 @@ pub(crate) struct SlotPointer {
     pub(crate) map: Option<u32>,
 }
 
-/// Walks the values of `maps`, and what they lead to as far as the budget
-/// reaches, which this does not spend. The pages that are reached are noted.
-pub(crate) fn scan(context: &Context<'_>, maps: &[MapInfo]) -> Scan {
-    let mut scanner = Scanner::new(&context.follower);
-    for info in maps {
-        scanner.map(context, info);
-    }
-    Scan {
-        slots: scanner.found.into_values().collect(),
-        is_cut: scanner.is_cut,
-    }
-}
-
-struct Scanner<'s, 'a> {
+/// Walks values and what they lead to, as far as the budget reaches, which
+/// this does not spend. The pages that are reached are noted.
+pub(crate) struct Scanner<'s, 'a> {
     follower: &'s Follower<'a>,
     seen: FxHashSet<Key>,
     /// Objects whose pointers are not yet looked at.
     open: Vec<Key>,
     bytes_left: u64,
-    is_cut: bool,
     found: BTreeMap<(u32, Rc<str>, i64, u32), SlotPointer>,
 }
 
 impl<'s, 'a> Scanner<'s, 'a> {
-    fn new(follower: &'s Follower<'a>) -> Self {
+    pub(crate) fn new(follower: &'s Follower<'a>) -> Self {
         Self {
             follower,
             seen: FxHashSet::default(),
             open: Vec::new(),
             bytes_left: follower.budget.bytes,
-            is_cut: false,
             found: BTreeMap::new(),
+        }
+    }
+
+    /// The kinds of pointers that lead into slots, as far as they were met.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &SlotPointer> {
+        self.found.values()
+    }
+
+    /// An object of which the type is known.
+    pub(crate) fn known(&mut self, arena: u32, at: ArenaPtr, ty: &Rc<ObjectType>) {
+        if self.follower.has_arenas() {
+            self.enter((arena, at.get(), ty.number), ty);
+            self.finish();
         }
     }
 
     /// The values of a map. What of them cannot be read is told where they are
     /// shown.
-    fn map(&mut self, context: &Context<'_>, info: &MapInfo) {
+    pub(crate) fn map(&mut self, context: &Context<'_>, info: &MapInfo) {
         let arenas = context.arenas_of(info);
         let accessor = context.accessor;
         if arenas.is_empty() || info.btf_value_type_id == 0 {
@@ -158,20 +149,17 @@ impl<'s, 'a> Scanner<'s, 'a> {
                     map,
                 };
                 self.found.insert(kind, found);
-            } else {
-                self.is_cut = true;
             }
         }
-        let key = (arena.id, to.get(), ty.number);
-        if !ty.shape.root.pointers || self.seen.contains(&key) {
-            return;
+        self.enter((arena.id, to.get(), ty.number), ty);
+    }
+
+    /// Remembers to look at the pointers of an object.
+    fn enter(&mut self, key: Key, ty: &ObjectType) {
+        let is_spent = self.seen.len() as u64 >= self.follower.budget.objects;
+        if ty.shape.root.pointers && !is_spent && self.bytes_left > 0 && self.seen.insert(key) {
+            self.open.push(key);
         }
-        if self.seen.len() as u64 >= follower.budget.objects || self.bytes_left == 0 {
-            self.is_cut = true;
-            return;
-        }
-        self.seen.insert(key);
-        self.open.push(key);
     }
 }
 
@@ -185,11 +173,9 @@ fn each_value(entry: Entry<'_>, mut visit: impl FnMut(Bytes<'_>)) {
         Entry::PerCpu { values, .. } | Entry::OwnedPerCpu { values, .. } => {
             values.iter().for_each(|value| visit(value.value));
         }
-        Entry::Slot { value, .. } => {
-            if let Some(value) = value {
-                visit(value);
-            }
-        }
+        Entry::Slot {
+            value: Some(value), ..
+        } => visit(value),
         _ => {}
     }
 }

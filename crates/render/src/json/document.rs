@@ -51,7 +51,14 @@ impl Document<'_> {
         if let Some(place) = survey.whereabouts(wanted) {
             map.serialize_entry("addr", &PlaceJson(place))?;
         }
-        map.serialize_entry("allocators", &Allocators { survey, wanted })?;
+        map.serialize_entry(
+            "allocators",
+            &Allocators {
+                survey,
+                follower: &self.context.follower,
+                wanted,
+            },
+        )?;
         unsearched(map, survey)
     }
 
@@ -109,12 +116,17 @@ impl Document<'_> {
                 let slots = false;
                 line(Line::Allocator(&AllocatorJson {
                     survey,
+                    follower: &context.follower,
                     wanted,
                     at,
                     slots,
                 }))?;
                 for of in survey.slots_wanted(at, wanted) {
-                    line(Line::Slot(&SlotJson { survey, of }))?;
+                    line(Line::Slot(&SlotJson {
+                        survey,
+                        follower: &context.follower,
+                        of,
+                    }))?;
                 }
             }
             line(Line::Unsearched(survey))?;
