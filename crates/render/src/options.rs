@@ -84,6 +84,33 @@ impl Source {
     }
 }
 
+/// How much a dump follows pointers, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Objects; 0 for not following pointers.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Nothing is followed.
+    pub const NONE: Self = Self {
+        objects: 0,
+        bytes: 0,
+    };
+}
+
+impl Default for Budget {
+    /// A million objects, or 256 MiB of them.
+    fn default() -> Self {
+        Self {
+            objects: 1_000_000,
+            bytes: 256 << 20,
+        }
+    }
+}
+
 /// How to render.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -104,6 +131,8 @@ pub struct Options {
     /// The types that payloads of allocators have: the symbol of the
     /// allocator, and the struct.
     pub types: Vec<(String, String)>,
+    /// How much pointers are followed.
+    pub follow: Budget,
 }
 
 impl Options {
@@ -119,6 +148,7 @@ impl Options {
             inner_of: BTreeMap::new(),
             wanted: Wanted::default(),
             types: Vec::new(),
+            follow: Budget::default(),
         }
     }
 }
@@ -140,6 +170,9 @@ pub struct Outcome {
     pub progs_error: Option<bpfmaps::Error>,
     /// The maps for whose contents the format has no place.
     pub unplaced: Vec<u32>,
+    /// The names of all allocators in arenas, if nothing is there of what was
+    /// asked for.
+    pub instead: Option<Vec<String>>,
 }
 
 impl Outcome {

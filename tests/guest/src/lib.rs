@@ -8,6 +8,7 @@
 #![cfg(test)]
 
 mod agreement;
+mod allocators;
 mod bad_images;
 mod bpftool;
 mod checks;

@@ -7,8 +7,9 @@ use bpfmaps::{MapInfo, Maps, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::allocators::{AllocatorJson, Allocators, SlotJson, unsearched};
+use super::allocators::{AllocatorJson, Allocators, PlaceJson, SlotJson, unsearched};
 use super::entry::EntryJson;
+use super::follow::{Followed, Objects, QueuedJson};
 use super::gaps::{gaps, listing};
 use super::header::{MapHeader, header, start};
 use super::object::known;
@@ -47,8 +48,20 @@ impl Document<'_> {
             return Ok(());
         };
         let wanted = &self.options.wanted;
+        if let Some(place) = survey.whereabouts(wanted) {
+            map.serialize_entry("addr", &PlaceJson(place))?;
+        }
         map.serialize_entry("allocators", &Allocators { survey, wanted })?;
         unsearched(map, survey)
+    }
+
+    /// What was followed, and what is missing of the list of maps.
+    fn end<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let follower = &self.context.follower;
+        if follower.has_followed() {
+            map.serialize_entry("followed", &Followed(follower))?;
+        }
+        listing(map, &self.maps.walk)
     }
 
     /// One document on one line.
@@ -106,7 +119,11 @@ impl Document<'_> {
             }
             line(Line::Unsearched(survey))?;
         }
-        line(Line::End(&self.maps.walk))?;
+        let follower = &context.follower;
+        while let Some(queued) = follower.next() {
+            line(Line::Object(&QueuedJson(follower, queued)))?;
+        }
+        line(Line::End(&self))?;
         Ok(self.outcome.into_inner())
     }
 }
@@ -119,7 +136,8 @@ enum Line<'l, 'd> {
     Allocator(&'l AllocatorJson<'l>),
     Slot(&'l SlotJson<'l>),
     Unsearched(&'l Survey<'l>),
-    End(&'l Walk),
+    Object(&'l QueuedJson<'l>),
+    End(&'l Document<'d>),
 }
 
 impl Serialize for Line<'_, '_> {
@@ -144,7 +162,8 @@ impl Serialize for Line<'_, '_> {
                 map.serialize_entry("slot", slot)?;
             }
             Self::Unsearched(survey) => unsearched(&mut map, survey)?,
-            Self::End(walk) => listing(&mut map, walk)?,
+            Self::Object(object) => map.serialize_entry("object", object)?,
+            Self::End(document) => document.end(&mut map)?,
         }
         map.end()
     }
@@ -156,7 +175,11 @@ impl Serialize for Document<'_> {
         self.start(&mut map)?;
         map.serialize_entry("maps", &MapList(self))?;
         self.allocators(&mut map)?;
-        listing(&mut map, &self.maps.walk)?;
+        let follower = &self.context.follower;
+        if follower.has_queued() {
+            map.serialize_entry("objects", &Objects(follower))?;
+        }
+        self.end(&mut map)?;
         map.end()
     }
 }

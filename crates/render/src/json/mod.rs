@@ -4,6 +4,7 @@
 mod allocators;
 mod document;
 mod entry;
+mod follow;
 mod gaps;
 mod header;
 mod object;
