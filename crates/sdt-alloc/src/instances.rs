@@ -12,9 +12,9 @@ const MAX_STEPS: u32 = 1 << 20;
 /// An object of a wanted type in a section or struct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// The variable, and the way from there: `state.tasks[2].alloc`.
+    /// The way there, from the variable on: `state.tasks[2].alloc`.
     pub symbol: String,
-    /// Bytes from the section's start.
+    /// Bytes from the start of the section or type.
     pub offset: u64,
     /// Which of the wanted names its struct has.
     pub name: &'static str,
@@ -24,16 +24,17 @@ pub struct Instance {
     pub is_pointer: bool,
 }
 
-/// The objects whose struct has one of these names in the variables of a
-/// section, and pointers to such structs, by ascending offset. The search
-/// ends at a bound that only hostile BTF reaches.
+/// The objects whose struct or union has one of these names in the variables
+/// of a section, or in any other type, and pointers to such structs, by
+/// ascending offset. The search ends at a bound that only hostile BTF
+/// reaches.
 ///
 /// # Errors
 ///
 /// Malformed BTF.
 pub fn instances(
     btf: &Btf,
-    section: TypeId,
+    within: TypeId,
     names: &[&'static str],
 ) -> Result<Vec<Instance>, Error> {
     let mut search = Search {
@@ -43,14 +44,16 @@ pub fn instances(
         found: Vec::new(),
         steps: MAX_STEPS,
     };
-    if let (_, Type::Datasec { vars, .. }) = btf.resolve(section)? {
-        for var in vars {
-            let var = var?;
-            let Type::Var { name, target, .. } = btf.get(var.var)? else {
-                continue;
-            };
-            search.object(target, name, var.offset.into(), 0)?;
+    match btf.resolve(within)? {
+        (_, Type::Datasec { vars, .. }) => {
+            for var in vars {
+                let var = var?;
+                if let Type::Var { name, target, .. } = btf.get(var.var)? {
+                    search.object(target, name, var.offset.into(), 0)?;
+                }
+            }
         }
+        _ => search.object(within, "", 0, 0)?,
     }
     search.found.sort_by_key(|instance| instance.offset);
     Ok(search.found)
@@ -95,6 +98,7 @@ impl Search<'_> {
                     let (name, member) = member?;
                     let symbol = match name {
                         "" => symbol.to_owned(),
+                        name if symbol.is_empty() => name.to_owned(),
                         name => format!("{symbol}.{name}"),
                     };
                     let at = at.saturating_add(member.offset);

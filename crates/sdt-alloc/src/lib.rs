@@ -23,7 +23,7 @@ mod regions;
 mod tree;
 mod types;
 
-pub use deferred::deferred;
+pub use deferred::{DEFERRED, deferred};
 pub use error::{Error, Problem};
 pub use evidence::Evidence;
 pub use instances::{Instance, instances};
