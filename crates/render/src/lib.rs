@@ -53,6 +53,7 @@
 //! It does not choose maps, open files or know terminals: that is the
 //! caller's part.
 
+mod allocators;
 mod bpftool;
 mod context;
 mod error;
@@ -75,6 +76,7 @@ use bpfmaps::{BpfMapAccessor, KernelInfo, Maps, Progs};
 use context::Context;
 use json::{Document, Part};
 
+pub use allocators::Wanted;
 pub use error::Error;
 pub use options::{Budget, Format, Options, Outcome, ParseFormatError, Source, Style};
 
@@ -122,11 +124,10 @@ fn write(
     part: Part,
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let follow = match (options.format, part) {
-        (Format::Bpftool, _) | (_, Part::List) => Budget::NONE,
-        _ => options.follow,
-    };
-    let context = Context::new(accessor, follow);
+    let mut context = Context::new(accessor);
+    if part == Part::Contents && options.format != Format::Bpftool {
+        context.look_at_arenas(options);
+    }
     let document = || Document {
         context: &context,
         part,

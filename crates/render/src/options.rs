@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use crate::Wanted;
 use crate::walk::{Described, Visited};
 
 /// How output is written.
@@ -127,6 +128,11 @@ pub struct Options {
     pub inner_of: BTreeMap<u32, u32>,
     /// How much pointers are followed.
     pub follow: Budget,
+    /// Which allocators in arenas, and which slots of them.
+    pub wanted: Wanted,
+    /// The types that payloads of allocators have: the symbol of the
+    /// allocator, and the struct.
+    pub types: Vec<(String, String)>,
 }
 
 impl Options {
@@ -141,6 +147,8 @@ impl Options {
             source,
             inner_of: BTreeMap::new(),
             follow: Budget::default(),
+            wanted: Wanted::default(),
+            types: Vec::new(),
         }
     }
 }

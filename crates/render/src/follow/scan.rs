@@ -5,14 +5,19 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use bpfmaps::arena::Run;
 use bpfmaps::{Bytes, Entry, MapInfo};
 use btf_layout::{Btf, TypeId};
 use guestmem::{Address, ArenaPtr};
 use rustc_hash::FxHashSet;
 
-use super::arenas::Located;
+use super::ObjectType;
+use super::arenas::{Located, locate, read};
+use super::pages::PageSet;
 use super::seen::Key;
-use super::{Follower, ObjectType};
+use super::types::Types;
+use crate::Budget;
+use crate::allocators::Survey;
 use crate::context::Context;
 use crate::object::{Object, PointerAt};
 use crate::shape::Shape;
@@ -25,6 +30,8 @@ const MAX_KINDS: usize = 4096;
 pub(crate) struct Scan {
     /// The kinds of pointers that lead into slots.
     pub(crate) slots: Vec<SlotPointer>,
+    /// By arena, the pages of objects that typed pointers lead to.
+    pub(crate) reached: BTreeMap<u32, Vec<Run>>,
     /// Whether the budget ended it, or there were too many kinds.
     pub(crate) is_cut: bool,
 }
@@ -32,15 +39,12 @@ pub(crate) struct Scan {
 /// Pointers of one type to the same place of an allocator's slots.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotPointer {
-    /// The map of the arena.
-    pub(crate) arena: u32,
-    pub(crate) allocator: Rc<str>,
+    /// Which of the survey's allocators.
+    pub(crate) allocator: usize,
     /// Bytes from the start of the payload.
     pub(crate) offset: i64,
     /// What they are declared to lead to.
     pub(crate) ty: Rc<ObjectType>,
-    /// How many there are.
-    pub(crate) count: u64,
     /// Where the first was: a record and its member, and the map if it was in
     /// one's value.
     pub(crate) place: String,
@@ -48,44 +52,52 @@ pub(crate) struct SlotPointer {
 }
 
 /// Walks the values of `maps`, and what they lead to as far as the budget
-/// reaches, which this does not spend. The pages that are reached are noted.
-pub(crate) fn scan(context: &Context<'_>, maps: &[MapInfo]) -> Scan {
-    let mut scanner = Scanner::new(&context.follower);
+/// reaches, which this does not spend.
+pub(crate) fn scan(
+    context: &Context<'_>,
+    survey: &Survey<'_>,
+    maps: &[MapInfo],
+    budget: Budget,
+) -> Scan {
+    let mut scanner = Scanner {
+        survey,
+        types: Types::default(),
+        seen: FxHashSet::default(),
+        open: Vec::new(),
+        left: budget,
+        is_cut: false,
+        found: BTreeMap::new(),
+        reached: BTreeMap::new(),
+    };
     for info in maps {
         scanner.map(context, info);
     }
+    let reached = scanner.reached.iter();
     Scan {
+        reached: reached.map(|(id, pages)| (*id, pages.runs())).collect(),
         slots: scanner.found.into_values().collect(),
         is_cut: scanner.is_cut,
     }
 }
 
 struct Scanner<'s, 'a> {
-    follower: &'s Follower<'a>,
+    survey: &'s Survey<'a>,
+    types: Types,
     seen: FxHashSet<Key>,
     /// Objects whose pointers are not yet looked at.
     open: Vec<Key>,
-    bytes_left: u64,
+    left: Budget,
     is_cut: bool,
-    found: BTreeMap<(u32, Rc<str>, i64, u32), SlotPointer>,
+    /// By allocator, offset and type.
+    found: BTreeMap<(usize, i64, u32), SlotPointer>,
+    reached: BTreeMap<u32, PageSet>,
 }
 
-impl<'s, 'a> Scanner<'s, 'a> {
-    fn new(follower: &'s Follower<'a>) -> Self {
-        Self {
-            follower,
-            seen: FxHashSet::default(),
-            open: Vec::new(),
-            bytes_left: follower.budget.bytes,
-            is_cut: false,
-            found: BTreeMap::new(),
-        }
-    }
-
+impl Scanner<'_, '_> {
     /// The values of a map. What of them cannot be read is told where they are
     /// shown.
     fn map(&mut self, context: &Context<'_>, info: &MapInfo) {
-        let arenas = context.arenas_of(info);
+        let arenas = context.arenas_of(info, |id| self.survey.arenas.contains_key(&id));
         let accessor = context.accessor;
         if arenas.is_empty() || info.btf_value_type_id == 0 {
             return;
@@ -109,13 +121,13 @@ impl<'s, 'a> Scanner<'s, 'a> {
     /// The objects that were met, and those that they lead to.
     fn finish(&mut self) {
         while let Some((arena, at, ty)) = self.open.pop() {
-            let follower = self.follower;
-            let Some((opened, ty)) = follower.arenas.get(arena).zip(follower.types.by_number(ty))
-            else {
+            let surveyed = self.survey.arenas.get(&arena);
+            let Some((surveyed, ty)) = surveyed.zip(self.types.by_number(ty)) else {
                 continue;
             };
-            let read = opened.read(ArenaPtr::new(at), ty.size.min(self.bytes_left));
-            self.bytes_left = self.bytes_left.saturating_sub(read.bytes.len() as u64);
+            let size = ty.size.min(self.left.bytes);
+            let read = read(&surveyed.arena, ArenaPtr::new(at), size);
+            self.left.bytes = self.left.bytes.saturating_sub(read.bytes.len() as u64);
             let bytes = Bytes {
                 present: &read.bytes,
                 len: ty.size,
@@ -130,46 +142,40 @@ impl<'s, 'a> Scanner<'s, 'a> {
     }
 
     fn pointer(&mut self, at: PointerAt<'_>, btf: &Rc<Btf>, arenas: &[u32], map: Option<u32>) {
-        let follower = self.follower;
-        let Located::In(arena, to) = follower.arenas.locate(arenas, at.value) else {
+        let survey = self.survey;
+        let Located::In(id, arena, to) = locate(survey, arenas, at.value) else {
             return;
         };
-        let target = follower.types.target(btf, at.target);
+        let target = self.types.target(btf, at.target);
         let Some(ty) = &target.object else {
             return;
         };
-        arena.reach(to, ty.size);
-        if let Some(slot) = follower.slot(arena.id, to) {
-            // An allocator's own tree is not walked.
-            if slot.slot.is_none() {
-                return;
-            }
-            let kind = (arena.id, slot.allocator, slot.offset, ty.number);
-            if let Some(known) = self.found.get_mut(&kind) {
-                known.count += 1;
-            } else if self.found.len() < MAX_KINDS {
-                let found = SlotPointer {
-                    arena: arena.id,
-                    allocator: Rc::clone(&kind.1),
-                    offset: slot.offset,
+        let reached = self.reached.entry(id);
+        let reached = reached.or_insert_with(|| PageSet::new(arena));
+        reached.insert(to, ty.size);
+        if let Some(slot) = survey.slot_at(id, to) {
+            let kind = (slot.allocator, slot.offset_of(to), ty.number);
+            if self.found.len() < MAX_KINDS {
+                self.found.entry(kind).or_insert_with(|| SlotPointer {
+                    allocator: slot.allocator,
+                    offset: kind.1,
                     ty: Rc::clone(ty),
-                    count: 1,
                     place: at.place(),
                     map,
-                };
-                self.found.insert(kind, found);
-            } else {
+                });
+            } else if !self.found.contains_key(&kind) {
                 self.is_cut = true;
             }
         }
-        let key = (arena.id, to.get(), ty.number);
+        let key = (id, to.get(), ty.number);
         if !ty.shape.root.pointers || self.seen.contains(&key) {
             return;
         }
-        if self.seen.len() as u64 >= follower.budget.objects || self.bytes_left == 0 {
+        if self.left.objects == 0 || self.left.bytes == 0 {
             self.is_cut = true;
             return;
         }
+        self.left.objects -= 1;
         self.seen.insert(key);
         self.open.push(key);
     }

@@ -173,11 +173,11 @@ impl Serialize for CpuJson<'_> {
 }
 
 /// A key or value: its bytes, its typed form, and what is missing of it.
-struct ValueJson<'a> {
-    shape: Option<&'a Shape>,
-    bytes: Bytes<'a>,
-    place: Option<Place<'a>>,
-    site: Option<Site<'a>>,
+pub(super) struct ValueJson<'a> {
+    pub(super) shape: Option<&'a Shape>,
+    pub(super) bytes: Bytes<'a>,
+    pub(super) place: Option<Place<'a>>,
+    pub(super) site: Option<Site<'a>>,
 }
 
 impl Serialize for ValueJson<'_> {
