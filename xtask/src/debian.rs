@@ -71,6 +71,8 @@ pub(crate) struct Kernel {
     /// The files of those modules that guests load and that it does not have built in, in the
     /// order in which to load them.
     pub(crate) modules: Vec<PathBuf>,
+    /// How it was configured: what a distribution keeps in `/boot`.
+    pub(crate) config: PathBuf,
 }
 
 impl Kernel {
@@ -78,7 +80,8 @@ impl Kernel {
     fn open(folder: &Path) -> Option<Self> {
         let vmlinuz = folder.join("vmlinuz");
         let modules = folder.join("modules");
-        if !(vmlinuz.is_file() && modules.is_dir()) {
+        let config = folder.join("config");
+        if !(vmlinuz.is_file() && modules.is_dir() && config.is_file()) {
             return None;
         }
         let modules = MODULES.map(|module| modules.join(module).with_extension("ko"));
@@ -86,6 +89,7 @@ impl Kernel {
             package: folder.file_name()?.to_string_lossy().into_owned(),
             vmlinuz,
             modules: modules.into_iter().filter(|path| path.is_file()).collect(),
+            config,
         })
     }
 }
@@ -168,7 +172,7 @@ fn cached(folder: &Path) -> Option<Kernel> {
         .max_by_key(|kernel| version(&kernel.package))
 }
 
-/// Takes the image and a few modules out of packages; the rest of them is large and not needed.
+/// Takes the image, its configuration and a few modules out of packages; the rest of them is large and not needed.
 fn fetch(apt: &Apt, package: &str, folder: &Path) -> Result<Kernel> {
     let work = folder.join("partial");
     if work.exists() {
@@ -193,6 +197,9 @@ fn fetch(apt: &Apt, package: &str, folder: &Path) -> Result<Kernel> {
     let vmlinuz = named(&|name| name == "vmlinuz" || name.starts_with("vmlinuz-"));
     let vmlinuz = vmlinuz.with_context(|| format!("no vmlinuz in {package}"))?;
     fs::rename(vmlinuz, whole.join("vmlinuz"))?;
+    let config = named(&|name| name == "config" || name.starts_with("config-"));
+    let config = config.with_context(|| format!("no config in {package}"))?;
+    fs::rename(config, whole.join("config"))?;
     for module in MODULES {
         let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
         let place = whole.join("modules").join(&plain);

@@ -95,11 +95,21 @@ impl<'a> Context<'a> {
 
     /// Adds to `outcome` what of the programs could not be read, if they were
     /// asked for.
-    pub(crate) fn finish(self, outcome: &mut Outcome) {
-        outcome.gaps = outcome.gaps.saturating_add(self.follower.take_gaps());
+    pub(crate) fn finish(self, options: &Options, outcome: &mut Outcome) {
+        let Options { wanted, types, .. } = options;
+        let is_named = wanted.is_narrow() || !types.is_empty();
+        let nothing = || is_named.then(Vec::new);
+        outcome.instead = self.survey.as_ref().map_or_else(nothing, |survey| {
+            let has = |symbol: &String| survey.allocators.iter().any(|of| of.symbol == *symbol);
+            let is_missing = (wanted.is_narrow() && !survey.has_wanted(wanted))
+                || !types.iter().all(|(symbol, _)| has(symbol));
+            let names = survey.allocators.iter().map(|found| found.symbol.clone());
+            is_missing.then(|| names.collect())
+        });
         if let Some(survey) = self.survey {
             outcome.gaps = outcome.gaps.saturating_add(survey.gaps());
         }
+        outcome.gaps = outcome.gaps.saturating_add(self.follower.take_gaps());
         match self.users.into_inner() {
             Some(Ok(users)) => outcome.add_gaps(&users.progs.walk),
             Some(Err(error)) => outcome.progs_error = Some(error),

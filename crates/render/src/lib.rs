@@ -145,7 +145,7 @@ fn write(
     };
     out.flush()?;
     outcome.add_gaps(&maps.walk);
-    context.finish(&mut outcome);
+    context.finish(options, &mut outcome);
     Ok(outcome)
 }
 

@@ -126,13 +126,13 @@ pub struct Options {
     pub source: Source,
     /// The maps that are there as inner maps of another, and which that is.
     pub inner_of: BTreeMap<u32, u32>,
-    /// How much pointers are followed.
-    pub follow: Budget,
     /// Which allocators in arenas, and which slots of them.
     pub wanted: Wanted,
     /// The types that payloads of allocators have: the symbol of the
     /// allocator, and the struct.
     pub types: Vec<(String, String)>,
+    /// How much pointers are followed.
+    pub follow: Budget,
 }
 
 impl Options {
@@ -146,9 +146,9 @@ impl Options {
             width: 100,
             source,
             inner_of: BTreeMap::new(),
-            follow: Budget::default(),
             wanted: Wanted::default(),
             types: Vec::new(),
+            follow: Budget::default(),
         }
     }
 }
@@ -170,6 +170,9 @@ pub struct Outcome {
     pub progs_error: Option<bpfmaps::Error>,
     /// The maps for whose contents the format has no place.
     pub unplaced: Vec<u32>,
+    /// The names of all allocators in arenas, if nothing is there of what was
+    /// asked for.
+    pub instead: Option<Vec<String>>,
 }
 
 impl Outcome {

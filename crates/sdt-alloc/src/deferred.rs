@@ -8,10 +8,13 @@ use crate::error::{Error, Problem};
 use crate::instances::Instance;
 use crate::types::pointer;
 
+/// The struct of lists of slots that wait for being freed.
+pub const DEFERRED: &str = "scx_urcu";
+
 /// Bytes from a slot's id to its link, where the BTF does not say.
 const USUAL_LINK: u64 = 8;
 
-/// Visits the ids of the slots in the lists of a `struct scx_urcu`: they are
+/// Visits the ids of the slots in the lists of a [`DEFERRED`] struct: they are
 /// still given out, though their users have let go of them. Of the arena,
 /// `size` bytes exist.
 ///

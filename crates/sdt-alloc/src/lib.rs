@@ -14,6 +14,7 @@
 //!
 //! It does not know maps, tasks or how values look.
 
+pub mod code;
 mod deferred;
 mod error;
 mod evidence;
@@ -22,7 +23,7 @@ mod regions;
 mod tree;
 mod types;
 
-pub use deferred::deferred;
+pub use deferred::{DEFERRED, deferred};
 pub use error::{Error, Problem};
 pub use evidence::Evidence;
 pub use instances::{Instance, instances};

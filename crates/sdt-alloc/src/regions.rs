@@ -9,7 +9,7 @@ use crate::instances::Instance;
 use crate::types::{Allocator, Pool, pointer, word};
 
 /// The structs that tell of memory, besides the allocators' own.
-pub const OTHERS: [&str; 10] = [
+pub const OTHERS: [&str; 9] = [
     "sdt_pool",
     "scx_alloc_stack",
     "sdt_alloc_stack",
@@ -19,7 +19,6 @@ pub const OTHERS: [&str; 10] = [
     "stk",
     "scx_buddy",
     "buddy",
-    "scx_urcu",
 ];
 
 /// What a part of an arena serves.

@@ -8,6 +8,7 @@
 #![cfg(test)]
 
 mod agreement;
+mod allocators;
 mod bad_images;
 mod bpftool;
 mod checks;
@@ -20,6 +21,7 @@ mod info;
 mod pattern;
 mod programs;
 mod rows;
+mod scx;
 mod support;
 mod tests;
 mod typed;

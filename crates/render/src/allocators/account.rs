@@ -38,6 +38,20 @@ impl Purpose {
         Self::Unknown,
     ];
 
+    /// What a page with the purpose does.
+    pub(crate) fn phrase(self) -> &'static str {
+        match self {
+            Self::Slots => "which has slots",
+            Self::Index => "which has a tree's index",
+            Self::Static => "which is of a static region",
+            Self::Stack => "which is of a stack of free objects",
+            Self::Buddy => "which is of a buddy allocator",
+            Self::Globals => "which has variables",
+            Self::Pointed => "which a typed pointer leads to",
+            Self::Unknown => "of which nothing is known",
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Slots => "slots",

@@ -2,6 +2,7 @@
 //! every program, proved by their slots, and joined to the owners of these.
 
 mod account;
+mod deferred;
 mod owners;
 mod payload;
 mod pointers;
@@ -22,6 +23,7 @@ pub(crate) use owners::{Claim, Owner};
 pub(crate) use payload::Payload;
 pub(crate) use slots::{Counts, SlotRef, is_in_use};
 pub use wanted::Wanted;
+pub(crate) use wanted::{PayloadBytes, Whereabouts};
 
 use crate::context::Context;
 use crate::{Options, walk::Causes};
@@ -58,8 +60,6 @@ pub(crate) struct Found {
     pub(crate) btf: Rc<Btf>,
     pub(crate) types: Rc<Types>,
     pub(crate) allocator: Allocator,
-    /// Bytes from the section's start.
-    pub(crate) offset: u64,
     /// `None` before it is set up.
     pub(crate) levels: Option<u32>,
     pub(crate) data: Option<DataLayout>,
@@ -109,6 +109,8 @@ impl<'a> Survey<'a> {
         survey.prove();
         survey.index();
         survey.join(context.accessor, maps);
+        survey.mark_deferred(&sections);
+        survey.count_unowned();
         survey.attribute(&sections);
         survey.read_pointers(context, maps, options);
         survey.type_payloads(context.accessor, options);
@@ -179,7 +181,6 @@ impl<'a> Survey<'a> {
                     btf: Rc::clone(&section.btf),
                     types,
                     allocator,
-                    offset: instance.offset,
                     levels: None,
                     data: None,
                     layout_from_btf: false,

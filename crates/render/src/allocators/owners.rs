@@ -138,7 +138,6 @@ impl Survey<'_> {
             }
             self.claim(claims);
         }
-        self.count_unowned();
     }
 
     /// Joins the claims of one map.
@@ -184,14 +183,18 @@ impl Survey<'_> {
         None
     }
 
-    /// Counts slots in use that nothing owns, in allocators where anything
-    /// is owned.
-    fn count_unowned(&mut self) {
+    /// Counts the slots that something owns, and those in use that nothing
+    /// does.
+    pub(super) fn count_unowned(&mut self) {
         for surveyed in self.arenas.values() {
             for of in &surveyed.slots {
+                // What waits for being freed has been let go of.
+                let is_held = is_in_use(&of.slot) && !of.deferred;
                 if let Some(found) = self.allocators.get_mut(of.allocator) {
-                    let is_unowned = is_in_use(&of.slot) && of.claim.is_none();
-                    found.counts.unowned += u64::from(is_unowned);
+                    match of.claim {
+                        Some(_) => found.counts.owned += 1,
+                        None => found.counts.unowned += u64::from(is_held),
+                    }
                 }
             }
         }
@@ -201,6 +204,6 @@ impl Survey<'_> {
 impl super::Found {
     /// Whether anything owns slots of it.
     pub(crate) fn is_owned(&self) -> bool {
-        self.counts.unowned < self.counts.in_use() || !self.without_slot.is_empty()
+        self.counts.owned > 0 || !self.without_slot.is_empty()
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bpfmaps::{BpfMapAccessor, Entry, MapInfo};
 use btf_layout::{Btf, Kind, TypeId};
-use sdt_alloc::{ALLOCATORS, Instance, OTHERS, instances};
+use sdt_alloc::{ALLOCATORS, DEFERRED, Instance, OTHERS, instances};
 
 use crate::walk::Causes;
 
@@ -41,7 +41,11 @@ impl Section {
         if kind != Kind::Datasec {
             return Ok(None);
         }
-        let names: Vec<&'static str> = ALLOCATORS.into_iter().chain(OTHERS).collect();
+        let names: Vec<&'static str> = ALLOCATORS
+            .into_iter()
+            .chain(OTHERS)
+            .chain([DEFERRED])
+            .collect();
         let instances = instances(&btf, ty, &names).map_err(|error| error.to_string())?;
         if instances.is_empty() {
             return Ok(None);
@@ -76,6 +80,13 @@ impl Section {
     pub(super) fn allocators(&self) -> impl Iterator<Item = (&Instance, &[u8])> {
         let found = self.instances.iter();
         let found = found.filter(|found| !found.is_pointer && ALLOCATORS.contains(&found.name));
+        found.map(|found| (found, self.bytes_of(found)))
+    }
+
+    /// The lists of slots that wait for being freed.
+    pub(super) fn deferred(&self) -> impl Iterator<Item = (&Instance, &[u8])> {
+        let found = self.instances.iter();
+        let found = found.filter(|found| found.name == DEFERRED && !found.is_pointer);
         found.map(|found| (found, self.bytes_of(found)))
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Counts {
     pub(crate) torn: u64,
     pub(crate) misplaced: u64,
     pub(crate) unproved: u64,
+    /// Those that an owner leads to.
+    pub(crate) owned: u64,
     /// Those in use that no owner leads to.
     pub(crate) unowned: u64,
     /// Those in use that wait for being freed.

@@ -4,7 +4,7 @@ use bpfmaps::ObjectKind;
 use guestmem::{ArenaPtr, Fault, Kva, MemoryExt};
 use sdt_alloc::State;
 
-use super::{Found, Owner, SlotRef, Survey};
+use super::{Found, Owner, Purpose, SlotRef, Survey};
 
 /// What is asked for; everything if nothing is named.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,11 +27,27 @@ impl Wanted {
         !self.allocators.is_empty() || self.pid.is_some() || self.addr.is_some()
     }
 
+    /// Whether single slots are asked for.
+    #[must_use]
+    pub fn is_slot(&self) -> bool {
+        self.pid.is_some() || self.addr.is_some()
+    }
+
     fn has_allocator(&self, found: &Found) -> bool {
         let is_named = self.allocators.is_empty() || self.allocators.contains(&found.symbol);
         let of_map = |maps: &Vec<u32>| maps.contains(&found.map) || maps.contains(&found.arena);
         is_named && self.maps.as_ref().is_none_or(of_map)
     }
+}
+
+/// Where an address is that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Whereabouts {
+    /// The map of the arena.
+    pub(crate) arena: u32,
+    pub(crate) pgoff: u64,
+    /// What the page serves; `None` if it does not exist.
+    pub(crate) serves: Option<Purpose>,
 }
 
 /// The bytes of a slot's payload.
@@ -46,10 +62,9 @@ impl Survey<'_> {
     pub(crate) fn wanted<'s>(&'s self, wanted: &'s Wanted) -> impl Iterator<Item = usize> + 's {
         let found = self.allocators.iter().enumerate();
         let found = found.filter(|(_, found)| wanted.has_allocator(found));
-        found.map(|(at, _)| at).filter(|&at| {
-            (wanted.pid.is_none() && wanted.addr.is_none())
-                || !self.slots_wanted(at, wanted).is_empty()
-        })
+        found
+            .map(|(at, _)| at)
+            .filter(|&at| !wanted.is_slot() || !self.slots_wanted(at, wanted).is_empty())
     }
 
     /// The slots of an allocator that are asked for, by index.
@@ -65,6 +80,24 @@ impl Survey<'_> {
             slots.retain(|of| held.is_some_and(|held| held.slot == of.slot));
         }
         slots
+    }
+
+    /// Where the address is that is asked for.
+    pub(crate) fn whereabouts(&self, wanted: &Wanted) -> Option<Whereabouts> {
+        let at = ArenaPtr::at(wanted.addr?);
+        self.arenas.iter().find_map(|(&arena, surveyed)| {
+            let (pgoff, _) = surveyed.arena.window().locate(at)?;
+            Some(Whereabouts {
+                arena,
+                pgoff,
+                serves: surveyed.account.purpose(pgoff),
+            })
+        })
+    }
+
+    /// Whether anything is there of what was asked for.
+    pub(crate) fn has_wanted(&self, wanted: &Wanted) -> bool {
+        self.whereabouts(wanted).is_some() || self.wanted(wanted).next().is_some()
     }
 
     fn pid_of(&self, of: &SlotRef) -> Option<i32> {

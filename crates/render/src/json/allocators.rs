@@ -10,7 +10,7 @@ use super::entry::ValueJson;
 use super::object::{known, object_fields};
 use super::state::Runs;
 use super::value::Text;
-use crate::allocators::{Claim, Found, Owner, Purpose, SlotRef, Survey, Wanted};
+use crate::allocators::{Claim, Found, Owner, Purpose, SlotRef, Survey, Wanted, Whereabouts};
 use crate::follow::Follower;
 use crate::hex::Hex;
 
@@ -253,6 +253,19 @@ impl Serialize for AccountJson<'_> {
             let unknown: Vec<Run> = account.unknown();
             map.serialize_entry("unknown_runs", &Runs(&unknown))?;
         }
+        map.end()
+    }
+}
+
+/// Where an address is.
+pub(super) struct PlaceJson(pub(super) Whereabouts);
+
+impl Serialize for PlaceJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("arena", &self.0.arena)?;
+        map.serialize_entry("pgoff", &self.0.pgoff)?;
+        map.serialize_entry("serves", &self.0.serves.map(Purpose::name))?;
         map.end()
     }
 }

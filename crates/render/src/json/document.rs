@@ -7,7 +7,7 @@ use bpfmaps::{MapInfo, Maps, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
-use super::allocators::{AllocatorJson, Allocators, SlotJson, unsearched};
+use super::allocators::{AllocatorJson, Allocators, PlaceJson, SlotJson, unsearched};
 use super::entry::EntryJson;
 use super::follow::{Followed, Objects, QueuedJson};
 use super::gaps::{gaps, listing};
@@ -58,6 +58,9 @@ impl Document<'_> {
         };
         let wanted = &self.options.wanted;
         let follower = &self.context.follower;
+        if let Some(place) = survey.whereabouts(wanted) {
+            map.serialize_entry("addr", &PlaceJson(place))?;
+        }
         let allocators = Allocators {
             survey,
             follower,

@@ -1,5 +1,6 @@
 //! Text for people.
 
+mod allocators;
 mod columns;
 mod doc;
 mod entries;
@@ -48,6 +49,10 @@ pub(crate) fn dump(
         }
         let map = Described::new(context, info);
         title(&mut page, &map, maps, options)?;
+        let survey = context.survey.as_ref();
+        if let Some(text) = survey.and_then(|survey| allocators::account(survey, info.id)) {
+            page.line(2, Role::Plain, &text)?;
+        }
         let mut entries = Entries::new(&map, options.width);
         let visited = visit(context.accessor, &map, options.limit, |entry| {
             entries.push(&mut page, entry)
@@ -57,6 +62,9 @@ pub(crate) fn dump(
         account(&mut page, &visited, options.limit, counted)?;
         incomplete += usize::from(visited.result.is_err() || visited.gaps() > 0);
         outcome.add(map, visited);
+    }
+    if let Some(survey) = &context.survey {
+        allocators::write(&mut page, survey, options, maps.maps.is_empty())?;
     }
     follow::objects(&mut page, &context.follower)?;
     listing(&mut page, &maps.walk)?;
