@@ -124,11 +124,7 @@ fn write(
     part: Part,
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let follow = match (options.format, part) {
-        (Format::Bpftool, _) | (_, Part::List) => Budget::NONE,
-        _ => options.follow,
-    };
-    let mut context = Context::new(accessor, follow);
+    let mut context = Context::new(accessor);
     if part == Part::Contents && options.format != Format::Bpftool {
         context.look_at_arenas(options);
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use guestmem::{Address, ArenaPtr};
 use sdt_alloc::{Slot, State, Tree, Visit};
 
-use super::{Found, Survey, size};
+use super::{Found, Purpose, Survey, size};
 
 /// How many problems of one allocator are kept.
 const MAX_PROBLEMS: usize = 64;
@@ -20,6 +20,13 @@ pub(crate) struct SlotRef {
     pub(crate) claim: Option<usize>,
     /// Whether it waits for being freed.
     pub(crate) deferred: bool,
+}
+
+impl SlotRef {
+    /// How far behind the start of the payload an address is.
+    pub(crate) fn offset_of(&self, at: ArenaPtr) -> i64 {
+        at.get().wrapping_sub(self.slot.payload.get()).cast_signed()
+    }
 }
 
 /// How many slots there are of each state.
@@ -109,12 +116,15 @@ impl Survey<'_> {
                     Visit::Node(node) => {
                         counts.nodes += 1;
                         counts.inconsistent_descs += u64::from(!node.is_consistent());
-                        account.index(node.desc, node.desc_size);
-                        account.index(node.chunk, node.chunk_size);
+                        for (start, len) in
+                            [(node.desc, node.desc_size), (node.chunk, node.chunk_size)]
+                        {
+                            account.mark(start, len, Purpose::Index);
+                        }
                     }
                     Visit::Slot(slot) => {
                         counts.add(slot.state);
-                        account.slots(slot.data, elem_size);
+                        account.mark(slot.data, elem_size, Purpose::Slots);
                         slots.push(SlotRef {
                             allocator: at,
                             slot,
@@ -140,6 +150,13 @@ impl Survey<'_> {
                 .slots
                 .sort_by_key(|of| (of.slot.data, of.allocator, of.slot.idx));
         }
+    }
+
+    /// What the page of an address serves.
+    pub(crate) fn purpose(&self, arena: u32, at: ArenaPtr) -> Option<Purpose> {
+        let surveyed = self.arenas.get(&arena)?;
+        let (pgoff, _) = surveyed.arena.window().locate(at)?;
+        surveyed.account.purpose(pgoff)
     }
 
     /// The slot whose memory an address of an arena lies in.

@@ -11,11 +11,13 @@ use super::object::{known, object_fields};
 use super::state::Runs;
 use super::value::Text;
 use crate::allocators::{Claim, Found, Owner, Purpose, SlotRef, Survey, Wanted, Whereabouts};
+use crate::follow::Follower;
 use crate::hex::Hex;
 
 /// The allocators that are wanted.
 pub(super) struct Allocators<'a> {
     pub(super) survey: &'a Survey<'a>,
+    pub(super) follower: &'a Follower<'a>,
     pub(super) wanted: &'a Wanted,
 }
 
@@ -24,6 +26,7 @@ impl Serialize for Allocators<'_> {
         let wanted = self.survey.wanted(self.wanted);
         serializer.collect_seq(wanted.map(|at| AllocatorJson {
             survey: self.survey,
+            follower: self.follower,
             wanted: self.wanted,
             at,
             slots: true,
@@ -34,6 +37,7 @@ impl Serialize for Allocators<'_> {
 /// One allocator, with or without its slots.
 pub(super) struct AllocatorJson<'a> {
     pub(super) survey: &'a Survey<'a>,
+    pub(super) follower: &'a Follower<'a>,
     pub(super) wanted: &'a Wanted,
     pub(super) at: usize,
     pub(super) slots: bool,
@@ -74,9 +78,8 @@ impl AllocatorJson<'_> {
         map.serialize_entry("unproved", &counts.unproved)?;
         map.serialize_entry("deferred", &counts.deferred)?;
         map.serialize_entry("inconsistent_descs", &counts.inconsistent_descs)?;
-        if let Some(shape) = &found.payload.shape {
-            map.serialize_entry("type", &shape.name)?;
-        }
+        let name = found.payload.ty.as_ref().map(|ty| &ty.shape.name);
+        known(map, "type", name)?;
         known(map, "type_from", found.payload.from.as_ref())?;
         if !found.payload.candidates.is_empty() {
             map.serialize_entry("candidates", &found.payload.candidates)?;
@@ -119,16 +122,25 @@ struct Slots<'a>(&'a AllocatorJson<'a>);
 impl Serialize for Slots<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let AllocatorJson {
-            survey, wanted, at, ..
-        } = self.0;
-        let slots = survey.slots_wanted(*at, wanted);
-        serializer.collect_seq(slots.into_iter().map(|of| SlotJson { survey, of }))
+            survey,
+            follower,
+            wanted,
+            at,
+            ..
+        } = *self.0;
+        let slots = survey.slots_wanted(at, wanted);
+        serializer.collect_seq(slots.into_iter().map(|of| SlotJson {
+            survey,
+            follower,
+            of,
+        }))
     }
 }
 
 /// One slot.
 pub(super) struct SlotJson<'a> {
     pub(super) survey: &'a Survey<'a>,
+    pub(super) follower: &'a Follower<'a>,
     pub(super) of: &'a SlotRef,
 }
 
@@ -163,15 +175,17 @@ impl Serialize for SlotJson<'_> {
         }
         if let Some(payload) = self.survey.payload(self.of) {
             let found = self.survey.allocators.get(self.of.allocator);
+            let ty = found.and_then(|found| found.payload.ty.as_ref());
+            let arenas = [found.map_or(0, |found| found.arena)];
             let value = ValueJson {
-                shape: found.and_then(|found| found.payload.shape.as_ref()),
+                shape: ty.map(|ty| &ty.shape),
                 bytes: Bytes {
                     present: &payload.bytes,
                     len: slot.payload_size,
                     fault: payload.fault,
                 },
                 place: None,
-                site: None,
+                site: ty.map(|ty| self.follower.site(&ty.btf, &arenas)),
             };
             map.serialize_entry("payload", &value)?;
         }

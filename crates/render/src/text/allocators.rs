@@ -11,6 +11,7 @@ use super::value::value;
 use super::{count, hexdump, object};
 use crate::Options;
 use crate::allocators::{Claim, Found, Owner, PayloadBytes, Purpose, SlotRef, Survey, is_in_use};
+use crate::follow::Follower;
 use crate::hex::Hex;
 use crate::object::Object;
 
@@ -30,6 +31,7 @@ const MAX_CANDIDATES: usize = 5;
 pub(super) fn write(
     page: &mut Page<'_>,
     survey: &Survey<'_>,
+    follower: &Follower<'_>,
     options: &Options,
     mut is_first: bool,
 ) -> io::Result<()> {
@@ -54,7 +56,7 @@ pub(super) fn write(
         };
         let mut above = None;
         for of in slots.iter().take(shown) {
-            slot(page, survey, found, of, &mut above)?;
+            slot(page, (survey, follower), found, of, &mut above)?;
         }
         if slots.len() > shown {
             page.line(
@@ -100,8 +102,8 @@ fn title(page: &mut Page<'_>, found: &Found) -> io::Result<()> {
         }
     }
     page.plain(&text)?;
-    if let (Some(shape), Some(from)) = (&found.payload.shape, &found.payload.from) {
-        page.plain(&format!("   {} ({from})", shape.name))?;
+    if let (Some(ty), Some(from)) = (&found.payload.ty, &found.payload.from) {
+        page.plain(&format!("   {} ({from})", ty.shape.name))?;
     }
     page.end_line()?;
     if let [first, ..] = found.payload.candidates.as_slice()
@@ -137,7 +139,7 @@ type Above = Option<(u32, Vec<(String, String)>)>;
 
 fn slot(
     page: &mut Page<'_>,
-    survey: &Survey<'_>,
+    (survey, follower): (&Survey<'_>, &Follower<'_>),
     found: &Found,
     of: &SlotRef,
     above: &mut Above,
@@ -172,7 +174,7 @@ fn slot(
     page.word(Role::Faint, &format!("   at {}", slot.payload))?;
     page.end_line()?;
     match payload {
-        Some(payload) => contents(page, found, of, &payload, above),
+        Some(payload) => contents(page, follower, found, of, &payload, above),
         None => Ok(()),
     }
 }
@@ -187,6 +189,7 @@ fn owner(page: &mut Page<'_>, claim: &Claim) -> io::Result<()> {
 /// The payload: only what is not zero, and not as in a slot above.
 fn contents(
     page: &mut Page<'_>,
+    follower: &Follower<'_>,
     found: &Found,
     of: &SlotRef,
     payload: &PayloadBytes,
@@ -198,9 +201,11 @@ fn contents(
         len: of.slot.payload_size,
         fault: payload.fault,
     };
-    match &found.payload.shape {
-        Some(shape) => {
-            let object = Object::new(shape, bytes);
+    match &found.payload.ty {
+        Some(ty) => {
+            let arenas = [found.arena];
+            let site = follower.site(&ty.btf, &arenas);
+            let object = Object::new(&ty.shape, bytes).following(&site);
             page.space(indent)?;
             match value(&object) {
                 Doc::List(list) if list.kind == ListKind::Fields => {

@@ -64,7 +64,8 @@ pub(crate) fn dump(
         outcome.add(map, visited);
     }
     if let Some(survey) = &context.survey {
-        allocators::write(&mut page, survey, options, maps.maps.is_empty())?;
+        let (follower, is_first) = (&context.follower, maps.maps.is_empty());
+        allocators::write(&mut page, survey, follower, options, is_first)?;
     }
     follow::objects(&mut page, &context.follower)?;
     listing(&mut page, &maps.walk)?;

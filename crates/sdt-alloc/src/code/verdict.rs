@@ -40,7 +40,8 @@ impl<'b> Judge<'b> {
             .map(|access| access.1)
             .collect();
         let (candidates, from) = match self.named(seen, site, of) {
-            (named, _) if named.is_empty() => {
+            // What was not seen may fit less.
+            (named, _) if named.is_empty() && seen.is_complete => {
                 let fitting = self.fitting(&accesses, of);
                 let from = format!("the only struct that fits {} accesses", accesses.len());
                 (fitting, from)
