@@ -12,9 +12,9 @@ use crate::{Budget, Options, Outcome};
 
 pub(crate) struct Context<'a> {
     pub(crate) accessor: &'a dyn BpfMapAccessor,
-    pub(crate) follower: Follower<'a>,
     /// What is known of arenas and allocators, in dumps of contents.
-    pub(crate) survey: Option<Survey<'a>>,
+    pub(crate) survey: Option<Rc<Survey<'a>>>,
+    pub(crate) follower: Follower<'a>,
     users: OnceCell<Result<Users, Error>>,
 }
 
@@ -26,11 +26,11 @@ struct Users {
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor, follow: Option<Budget>) -> Self {
+    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor) -> Self {
         Self {
             accessor,
-            follower: Follower::new(accessor, follow),
             survey: None,
+            follower: Follower::new(accessor, None, Budget::NONE),
             users: OnceCell::new(),
         }
     }
@@ -39,7 +39,8 @@ impl<'a> Context<'a> {
     pub(crate) fn look_at_arenas(&mut self, options: &Options) {
         // What is missing from the list of maps is said where it is listed.
         let maps = self.accessor.maps().unwrap_or_default();
-        self.survey = Survey::new(self, &maps.maps, options);
+        self.survey = Survey::new(self, &maps.maps, options).map(Rc::new);
+        self.follower = Follower::new(self.accessor, self.survey.clone(), options.follow);
     }
 
     fn users(&self) -> Result<&Users, &Error> {
@@ -77,13 +78,19 @@ impl<'a> Context<'a> {
     }
 
     /// The arenas that pointers in values of `map` may lead into.
-    pub(crate) fn arenas_of(&self, map: &MapInfo) -> Vec<u32> {
-        if !self.follower.has_arenas() {
-            return Vec::new();
-        }
+    pub(crate) fn arenas_of(&self, map: &MapInfo, is_arena: impl Fn(u32) -> bool) -> Vec<u32> {
         // That programs are missing is said at the end.
         let progs = self.used_by(map.id).unwrap_or_default();
-        self.follower.used_by(&progs)
+        let ids = progs.iter().flat_map(|prog| prog.map_ids.iter().copied());
+        let mut arenas: Vec<u32> = ids.filter(|&id| is_arena(id)).collect();
+        arenas.sort_unstable();
+        arenas.dedup();
+        arenas
+    }
+
+    /// Those of them that pointers are followed into.
+    pub(crate) fn arenas_followed(&self, map: &MapInfo) -> Vec<u32> {
+        self.arenas_of(map, |id| self.follower.has_arena(id))
     }
 
     /// Adds to `outcome` what of the programs could not be read, if they were

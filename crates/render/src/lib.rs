@@ -124,12 +124,8 @@ fn write(
     part: Part,
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let follow = match (options.format, part) {
-        (Format::Bpftool, _) | (_, Part::List) => None,
-        _ => Some(options.follow),
-    };
-    let mut context = Context::new(accessor, follow);
-    if follow.is_some() {
+    let mut context = Context::new(accessor);
+    if part == Part::Contents && options.format != Format::Bpftool {
         context.look_at_arenas(options);
     }
     let document = || Document {

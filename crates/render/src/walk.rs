@@ -60,7 +60,7 @@ impl<'a> Described<'a> {
             if self.value.is_none() {
                 self.value = shape(info.btf_value_type_id);
                 let pointers = self.value.as_ref().is_some_and(|shape| shape.root.pointers);
-                let arenas = pointers.then(|| context.arenas_of(info));
+                let arenas = pointers.then(|| context.arenas_followed(info));
                 self.roots = arenas.and_then(|arenas| Roots::new(&context.follower, &btf, arenas));
             }
         }

@@ -7,7 +7,7 @@ use sdt_alloc::{Regions, Use};
 
 use super::sections::Section;
 use super::{Survey, size};
-use crate::follow::Follower;
+use crate::follow::Scanner;
 
 /// The section of variables that libbpf puts into an arena.
 const GLOBALS: &str = ".addr_space.1";
@@ -201,13 +201,16 @@ impl Survey<'_> {
 
 impl Survey<'_> {
     /// Says which pages typed pointers lead to.
-    pub(super) fn attribute_reached(&mut self, follower: &Follower<'_>) {
-        for (&id, surveyed) in &mut self.arenas {
-            let (window, account) = (*surveyed.arena.window(), &mut surveyed.account);
-            for run in follower.reached(id) {
+    pub(super) fn attribute_reached(&mut self, scanner: &Scanner) {
+        for (id, runs) in scanner.reached() {
+            let Some(surveyed) = self.arenas.get_mut(&id) else {
+                continue;
+            };
+            let window = *surveyed.arena.window();
+            for run in runs {
                 if let Some(start) = window.user_address(run.pgoff) {
                     let len = run.pages.saturating_mul(window.page_size());
-                    account.mark(start, len, Purpose::Pointed);
+                    surveyed.account.mark(start, len, Purpose::Pointed);
                 }
             }
         }

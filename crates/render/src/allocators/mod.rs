@@ -15,7 +15,6 @@ use std::rc::Rc;
 use bpfmaps::arena::Arena;
 use bpfmaps::{BpfMapAccessor, Error, MapInfo, MapType};
 use btf_layout::Btf;
-use guestmem::ArenaPtr;
 use sdt_alloc::{Allocator, DataLayout, Evidence, Problem, Types};
 
 pub(crate) use account::{Account, Purpose};
@@ -44,9 +43,7 @@ pub(crate) struct Survey<'a> {
 
 /// One arena.
 pub(crate) struct Surveyed<'a> {
-    pub(crate) arena: Rc<Arena<'a>>,
-    /// Descriptors and chunks: where, how long, and of which allocator.
-    nodes: Vec<(ArenaPtr, u64, usize)>,
+    pub(crate) arena: Arena<'a>,
     /// Slots by address, those of all allocators.
     pub(crate) slots: Vec<SlotRef>,
     pub(crate) account: Account,
@@ -90,16 +87,20 @@ impl<'a> Survey<'a> {
             stray: Vec::new(),
             failed: Vec::new(),
         };
-        for (map, arena) in context.follower.arenas() {
-            let surveyed = Surveyed {
-                arena: Rc::clone(arena),
-                nodes: Vec::new(),
-                slots: Vec::new(),
-                account: Account::new(arena),
-            };
-            survey.arenas.insert(map, surveyed);
+        for map in maps.iter().filter(|map| map.map_type == MapType::ARENA) {
+            match context.accessor.arena(map) {
+                Ok(Some(arena)) => {
+                    let surveyed = Surveyed {
+                        account: Account::new(&arena),
+                        arena,
+                        slots: Vec::new(),
+                    };
+                    survey.arenas.insert(map.id, surveyed);
+                }
+                Ok(None) => {}
+                Err(error) => survey.fail(map.id, &error),
+            }
         }
-        survey.failed.extend_from_slice(context.follower.failed());
         if survey.arenas.is_empty() {
             return (!survey.failed.is_empty()).then_some(survey);
         }
@@ -111,9 +112,7 @@ impl<'a> Survey<'a> {
         survey.mark_deferred(&sections);
         survey.count_unowned();
         survey.attribute(&sections);
-        survey.share(&context.follower);
         survey.type_payloads(context, maps, options);
-        survey.attribute_reached(&context.follower);
         Some(survey)
     }
 

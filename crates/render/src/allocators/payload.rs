@@ -12,7 +12,7 @@ use super::slots::is_in_use;
 use super::{Found, Survey};
 use crate::Options;
 use crate::context::Context;
-use crate::follow::{Follower, ObjectType, Scanner};
+use crate::follow::{ObjectType, Scanner};
 use crate::walk::Causes;
 
 /// Slots are aligned to no more than this.
@@ -59,26 +59,31 @@ impl Survey<'_> {
         maps: &[MapInfo],
         options: &Options,
     ) {
-        self.by_option(&context.follower, &options.types);
-        let mut scanner = Scanner::new(&context.follower);
+        let mut scanner = Scanner::new(options.follow);
+        self.by_option(&scanner, &options.types);
         for map in maps {
-            scanner.map(context, map);
+            scanner.map(context, self, map);
         }
         self.scan_payloads(&mut scanner);
         self.by_pointers(&scanner);
-        self.by_code(context);
+        self.by_code(context, &scanner);
         let kernel = context.accessor.vmlinux_btf().ok();
         for found in &mut self.allocators {
             if !found.payload.is_settled() {
-                found.payload = by_size(&context.follower, found, kernel.as_deref());
+                found.payload = by_size(&scanner, found, kernel.as_deref());
             }
         }
         // What is known now may tell of what is left.
         self.scan_payloads(&mut scanner);
         self.by_pointers(&scanner);
+        self.attribute_reached(&scanner);
+        if let Some(&arena) = self.arenas.keys().next().filter(|_| scanner.is_cut()) {
+            let text = "not every pointer was looked at: the budget is spent";
+            self.failed.push((arena, text.to_owned()));
+        }
     }
 
-    fn by_option(&mut self, follower: &Follower<'_>, types: &[(String, String)]) {
+    fn by_option(&mut self, scanner: &Scanner, types: &[(String, String)]) {
         for found in &mut self.allocators {
             let given = types.iter().find(|(symbol, _)| *symbol == found.symbol);
             let Some((_, name)) = given else {
@@ -87,7 +92,7 @@ impl Survey<'_> {
             let bare = name.strip_prefix("struct ").unwrap_or(name);
             let id = found.btf.find(Kind::Struct, bare);
             let id = id.or_else(|| found.btf.find(Kind::Typedef, bare));
-            match id.and_then(|id| follower.object_type(&found.btf, id)) {
+            match id.and_then(|id| scanner.object_type(&found.btf, id)) {
                 Some(ty) => found.payload = Payload::new(ty, "--type".to_owned()),
                 None => {
                     let text = format!("{}: its BTF has no struct {name}", found.symbol);
@@ -98,28 +103,27 @@ impl Survey<'_> {
     }
 
     /// Looks for pointers in payloads whose type is known.
-    fn scan_payloads(&self, scanner: &mut Scanner<'_, '_>) {
+    fn scan_payloads(&self, scanner: &mut Scanner) {
         for surveyed in self.arenas.values() {
             for of in surveyed.slots.iter().filter(|of| is_in_use(&of.slot)) {
                 let found = self.allocators.get(of.allocator);
                 if let Some(found) = found
                     && let Some(ty) = &found.payload.ty
                 {
-                    scanner.known(found.arena, of.slot.payload, ty);
+                    scanner.known(self, found.arena, of.slot.payload, ty);
                 }
             }
         }
     }
 
     /// By typed pointers to the slots, wherever they are.
-    fn by_pointers(&mut self, scanner: &Scanner<'_, '_>) {
-        for found in &mut self.allocators {
+    fn by_pointers(&mut self, scanner: &Scanner) {
+        for (at, found) in self.allocators.iter_mut().enumerate() {
             if found.payload.ty.is_some() {
                 continue;
             }
             let own = scanner.slots().filter(|pointer| {
-                pointer.arena == found.arena
-                    && *pointer.allocator == *found.symbol
+                pointer.allocator == at
                     && pointer.offset == 0
                     && could_be_payload(&pointer.ty, found)
             });
@@ -147,7 +151,7 @@ impl Survey<'_> {
     }
 
     /// By the instructions of the programs that have the allocator.
-    fn by_code(&mut self, context: &Context<'_>) {
+    fn by_code(&mut self, context: &Context<'_>, scanner: &Scanner) {
         let Ok(progs) = context.progs().map(Rc::clone) else {
             return;
         };
@@ -183,9 +187,7 @@ impl Survey<'_> {
                 if found.payload.is_settled() {
                     continue;
                 }
-                let ty = verdict
-                    .ty
-                    .and_then(|ty| context.follower.object_type(&btf, ty));
+                let ty = verdict.ty.and_then(|ty| scanner.object_type(&btf, ty));
                 match ty {
                     Some(ty) => found.payload = Payload::new(ty, verdict.from),
                     None if !verdict.candidates.is_empty() => {
@@ -293,8 +295,7 @@ fn reference(to: Refers) -> Reference {
 
 /// Whether a pointer's type can be that of a whole payload.
 fn could_be_payload(ty: &ObjectType, found: &Found) -> bool {
-    let is_record = matches!(ty.btf.resolve(ty.id), Ok((_, Type::Record { .. })));
-    is_record && ty.size <= found.payload_size && !is_librarys(&ty.shape.name)
+    ty.is_record() && ty.size <= found.payload_size && !is_librarys(&ty.shape.name)
 }
 
 fn is_librarys(name: &str) -> bool {
@@ -303,7 +304,7 @@ fn is_librarys(name: &str) -> bool {
 }
 
 /// The only struct of the program's own that a slot could be cut for.
-fn by_size(follower: &Follower<'_>, found: &Found, kernel: Option<&Btf>) -> Payload {
+fn by_size(scanner: &Scanner, found: &Found, kernel: Option<&Btf>) -> Payload {
     let mut fitting = Vec::new();
     for id in found.btf.ids() {
         let Ok(Type::Record { name, size, .. }) = found.btf.get(id) else {
@@ -316,7 +317,7 @@ fn by_size(follower: &Follower<'_>, found: &Found, kernel: Option<&Btf>) -> Payl
         fitting.push((id, name));
     }
     let only = match *fitting.as_slice() {
-        [(id, _)] => follower.object_type(&found.btf, id),
+        [(id, _)] => scanner.object_type(&found.btf, id),
         _ => None,
     };
     match only {

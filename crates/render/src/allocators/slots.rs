@@ -1,13 +1,11 @@
 //! The slots of all allocators of an arena, by address.
 
 use std::ops::ControlFlow;
-use std::rc::Rc;
 
 use guestmem::{Address, ArenaPtr};
 use sdt_alloc::{Slot, State, Tree, Visit};
 
-use super::{Found, Owner, Purpose, Survey, size};
-use crate::follow::{Follower, Place, Slot as Shared, SlotIndex, Use};
+use super::{Found, Purpose, Survey, size};
 
 /// How many problems of one allocator are kept.
 const MAX_PROBLEMS: usize = 64;
@@ -22,6 +20,13 @@ pub(crate) struct SlotRef {
     pub(crate) claim: Option<usize>,
     /// Whether it waits for being freed.
     pub(crate) deferred: bool,
+}
+
+impl SlotRef {
+    /// How far behind the start of the payload an address is.
+    pub(crate) fn offset_of(&self, at: ArenaPtr) -> i64 {
+        at.get().wrapping_sub(self.slot.payload.get()).cast_signed()
+    }
 }
 
 /// How many slots there are of each state.
@@ -104,7 +109,7 @@ impl Survey<'_> {
             let mut counts = Counts::default();
             let mut problems = Vec::new();
             let account = &mut surveyed.account;
-            let (slots, nodes) = (&mut surveyed.slots, &mut surveyed.nodes);
+            let slots = &mut surveyed.slots;
             let elem_size = found.allocator.pool.elem_size;
             tree.walk(&mut |part| {
                 match part {
@@ -115,7 +120,6 @@ impl Survey<'_> {
                             [(node.desc, node.desc_size), (node.chunk, node.chunk_size)]
                         {
                             account.mark(start, len, Purpose::Index);
-                            nodes.push((start, len, at));
                         }
                     }
                     Visit::Slot(slot) => {
@@ -148,43 +152,11 @@ impl Survey<'_> {
         }
     }
 
-    /// Tells who follows pointers where the slots and the trees are.
-    pub(super) fn share(&self, follower: &Follower<'_>) {
-        let symbols: Vec<Rc<str>> = {
-            let symbols = self.allocators.iter();
-            symbols.map(|of| of.symbol.as_str().into()).collect()
-        };
-        for (&id, surveyed) in &self.arenas {
-            let place = |start: ArenaPtr, len: u64, allocator: usize, use_| {
-                Some(Place {
-                    start: start.get(),
-                    end: start.get().checked_add(len)?,
-                    allocator: Rc::clone(symbols.get(allocator)?),
-                    use_,
-                })
-            };
-            let nodes = surveyed.nodes.iter();
-            let nodes = nodes.filter_map(|&(start, len, of)| place(start, len, of, Use::Index));
-            let slots = surveyed.slots.iter().filter_map(|of| {
-                let shared = Shared {
-                    idx: of.slot.idx.into(),
-                    payload: of.slot.payload.get(),
-                    owner: self.object_of(of).cloned().map(Rc::new),
-                };
-                let len = self.allocators.get(of.allocator)?.allocator.pool.elem_size;
-                place(of.slot.data, len, of.allocator, Use::Slot(shared))
-            });
-            let places = nodes.chain(slots).filter(|place| place.start != 0);
-            follower.set_slots(id, SlotIndex::new(places.collect()));
-        }
-    }
-
-    /// The object of the kernel that owns a slot.
-    fn object_of(&self, of: &SlotRef) -> Option<&bpfmaps::Object> {
-        match &self.claims.get(of.claim?)?.owner {
-            Owner::Object(object) => Some(object),
-            Owner::Key(_) => None,
-        }
+    /// What the page of an address serves.
+    pub(crate) fn purpose(&self, arena: u32, at: ArenaPtr) -> Option<Purpose> {
+        let surveyed = self.arenas.get(&arena)?;
+        let (pgoff, _) = surveyed.arena.window().locate(at)?;
+        surveyed.account.purpose(pgoff)
     }
 
     /// The slot whose memory an address of an arena lies in.

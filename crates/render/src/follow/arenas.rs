@@ -1,38 +1,14 @@
-//! The arenas of a kernel, and in which of them a pointer lies.
-
-use std::cell::RefCell;
-use std::rc::Rc;
+//! In which arena a pointer lies, and what is there.
 
 use bpfmaps::arena::{Arena, Run, Window};
-use bpfmaps::{BpfMapAccessor, MapType, ProgInfo};
 use guestmem::{Address, ArenaPtr, MemoryExt};
 
-use crate::walk::Causes;
-
-/// Every arena of a kernel.
-#[derive(Debug, Default)]
-pub(super) struct Arenas<'a> {
-    /// By ascending id.
-    opened: Vec<Opened<'a>>,
-    /// The maps whose arenas could not be opened, and why.
-    pub(super) failed: Vec<(u32, String)>,
-}
-
-/// One arena.
-#[derive(Debug)]
-pub(super) struct Opened<'a> {
-    /// Of its map.
-    pub(super) id: u32,
-    pub(super) arena: Rc<Arena<'a>>,
-    /// A bit for each page that a typed pointer leads to; empty before the
-    /// first one.
-    reached: RefCell<Vec<u64>>,
-}
+use crate::allocators::Survey;
 
 /// Where a pointer lies.
 pub(super) enum Located<'s, 'a> {
-    /// At a user address of an arena.
-    In(&'s Opened<'a>, ArenaPtr),
+    /// At a user address of the arena of this map.
+    In(u32, &'s Arena<'a>, ArenaPtr),
     /// In the windows of two arenas that both may be meant.
     Either(u32, u32),
     /// In the window of an arena that cannot be meant.
@@ -66,79 +42,32 @@ impl Cut {
     }
 }
 
-impl<'a> Arenas<'a> {
-    pub(super) fn open(accessor: &'a dyn BpfMapAccessor) -> Self {
-        let mut arenas = Self::default();
-        // Who lists the maps says what of the list is missing.
-        let maps = accessor.maps().unwrap_or_default();
-        for map in &maps.maps {
-            if map.map_type != MapType::ARENA {
-                continue;
-            }
-            match accessor.arena(map) {
-                Ok(Some(arena)) => arenas.opened.push(Opened {
-                    id: map.id,
-                    arena: Rc::new(arena),
-                    reached: RefCell::default(),
-                }),
-                Ok(None) => {}
-                Err(error) => {
-                    let why = Causes(&error).to_string();
-                    arenas.failed.push((map.id, why));
-                }
-            }
+/// Where `value` lies, as a pointer of programs that use the arenas `used`.
+pub(super) fn locate<'s, 'a>(survey: &'s Survey<'a>, used: &[u32], value: u64) -> Located<'s, 'a> {
+    let mut found: Option<(u32, &'s Arena<'a>, ArenaPtr)> = None;
+    for id in used {
+        let Some(arena) = survey.arenas.get(id).map(|surveyed| &surveyed.arena) else {
+            continue;
+        };
+        let Some(at) = user_address(arena.window(), value) else {
+            continue;
+        };
+        match found {
+            None => found = Some((*id, arena, at)),
+            Some((first, ..)) => return Located::Either(first, *id),
         }
-        arenas
     }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Rc<Arena<'a>>)> {
-        self.opened.iter().map(|opened| (opened.id, &opened.arena))
+    if let Some((id, arena, at)) = found {
+        return Located::In(id, arena, at);
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.opened.is_empty() && self.failed.is_empty()
-    }
-
-    pub(super) fn get(&self, id: u32) -> Option<&Opened<'a>> {
-        let at = self.opened.binary_search_by_key(&id, |arena| arena.id);
-        self.opened.get(at.ok()?)
-    }
-
-    /// Those that programs use, opened or not.
-    pub(super) fn used_by(&self, progs: &[&ProgInfo]) -> Vec<u32> {
-        let opened = self.opened.iter().map(|arena| arena.id);
-        let all = opened.chain(self.failed.iter().map(|(id, _)| *id));
-        let is_used = |id: &u32| progs.iter().any(|prog| prog.map_ids.contains(id));
-        all.filter(is_used).collect()
-    }
-
-    /// Where `value` lies, as a pointer of programs that use the arenas `used`.
-    pub(super) fn locate(&self, used: &[u32], value: u64) -> Located<'_, 'a> {
-        let mut found = None;
-        for id in used {
-            let Some(arena) = self.get(*id) else {
-                continue;
-            };
-            let Some(at) = user_address(arena.arena.window(), value) else {
-                continue;
-            };
-            match found {
-                None => found = Some((arena, at)),
-                Some((first, _)) => return Located::Either(first.id, *id),
-            }
-        }
-        if let Some((arena, at)) = found {
-            return Located::In(arena, at);
-        }
-        let foreign = self.opened.iter().find(|arena| {
-            // An arena that nobody has mapped has no addresses of its own.
-            let window = arena.arena.window();
-            window.user_start().is_some() && user_address(window, value).is_some()
-        });
-        match foreign {
-            Some(arena) => Located::Foreign(arena.id),
-            None => Located::Outside,
-        }
+    let foreign = survey.arenas.iter().find(|(_, surveyed)| {
+        // An arena that nobody has mapped has no addresses of its own.
+        let window = surveyed.arena.window();
+        window.user_start().is_some() && user_address(window, value).is_some()
+    });
+    match foreign {
+        Some((id, _)) => Located::Foreign(*id),
+        None => Located::Outside,
     }
 }
 
@@ -155,84 +84,37 @@ fn user_address(window: &Window, value: u64) -> Option<ArenaPtr> {
     })
 }
 
-impl Opened<'_> {
-    fn window(&self) -> &Window {
-        self.arena.window()
+/// Why nothing is at `at`, if that is so.
+pub(super) fn absent(arena: &Arena<'_>, at: ArenaPtr) -> Option<Cut> {
+    let Some((pgoff, _)) = arena.window().locate(at) else {
+        return Some(Cut::new("outside of the arena"));
+    };
+    let pages = arena.pages();
+    if pages.contains(pgoff) {
+        return None;
     }
+    let holds = |run: &Run| (run.pgoff..run.pgoff.saturating_add(run.pages)).contains(&pgoff);
+    let lost = pages.lost().iter().find(|lost| holds(&lost.run));
+    Some(match lost {
+        Some(lost) => Cut {
+            why: lost.cause.to_string(),
+            is_gap: true,
+        },
+        None => Cut::new("page not present"),
+    })
+}
 
-    /// Why nothing is at `at`, if that is so.
-    pub(super) fn absent(&self, at: ArenaPtr) -> Option<Cut> {
-        let Some((pgoff, _)) = self.window().locate(at) else {
-            return Some(Cut::new("outside of the arena"));
-        };
-        let pages = self.arena.pages();
-        if pages.contains(pgoff) {
-            return None;
-        }
-        let holds = |run: &Run| (run.pgoff..run.pgoff.saturating_add(run.pages)).contains(&pgoff);
-        let lost = pages.lost().iter().find(|lost| holds(&lost.run));
-        Some(match lost {
-            Some(lost) => Cut {
-                why: lost.cause.to_string(),
-                is_gap: true,
-            },
-            None => Cut::new("page not present"),
+/// Reads as much as there is of `size` bytes.
+pub(super) fn read(arena: &Arena<'_>, at: ArenaPtr, size: u64) -> Read {
+    let read = arena.read_up_to(at, size);
+    let cut = read.fault.map(|fault| {
+        absent(arena, fault.addr).unwrap_or_else(|| Cut {
+            why: fault.cause.to_string(),
+            is_gap: true,
         })
-    }
-
-    /// Reads as much as there is of `size` bytes.
-    pub(super) fn read(&self, at: ArenaPtr, size: u64) -> Read {
-        let read = self.arena.read_up_to(at, size);
-        let cut = read.fault.map(|fault| {
-            self.absent(fault.addr).unwrap_or_else(|| Cut {
-                why: fault.cause.to_string(),
-                is_gap: true,
-            })
-        });
-        Read {
-            bytes: read.bytes,
-            cut,
-        }
-    }
-
-    /// Notes that an object of `size` bytes at `at` is pointed to.
-    pub(super) fn reach(&self, at: ArenaPtr, size: u64) {
-        let window = self.window();
-        let Some((first, offset)) = window.locate(at) else {
-            return;
-        };
-        let end = offset.saturating_add(size.max(1)).saturating_sub(1) / window.page_size();
-        let last = first.saturating_add(end).min(window.pages() - 1);
-        let mut reached = self.reached.borrow_mut();
-        if reached.is_empty() {
-            let words = usize::try_from(window.pages().div_ceil(64)).unwrap_or(0);
-            reached.resize(words, 0);
-        }
-        for page in first..=last {
-            let word = usize::try_from(page / 64).unwrap_or(usize::MAX);
-            if let Some(word) = reached.get_mut(word) {
-                *word |= 1 << (page % 64);
-            }
-        }
-    }
-
-    /// The pages that exist and that something points to.
-    pub(super) fn reached(&self) -> Vec<Run> {
-        let reached = self.reached.borrow();
-        let is_set = |page: u64| {
-            let word = usize::try_from(page / 64).ok();
-            let word = word.and_then(|word| reached.get(word));
-            word.is_some_and(|word| word >> (page % 64) & 1 == 1)
-        };
-        let mut runs: Vec<Run> = Vec::new();
-        for run in self.arena.pages().runs() {
-            for pgoff in (run.pgoff..run.pgoff.saturating_add(run.pages)).filter(|&at| is_set(at)) {
-                match runs.last_mut() {
-                    Some(last) if last.pgoff.saturating_add(last.pages) == pgoff => last.pages += 1,
-                    _ => runs.push(Run { pgoff, pages: 1 }),
-                }
-            }
-        }
-        runs
+    });
+    Read {
+        bytes: read.bytes,
+        cut,
     }
 }

@@ -2,14 +2,19 @@
 
 use std::rc::Rc;
 
+use bpfmaps::arena::Arena;
 use bpfmaps::special::Pointee;
 use bpfmaps::{Object as Named, Walk};
 use btf_layout::{Kind, TypeId};
 use guestmem::{Address, ArenaPtr, Kva};
 
-use super::arenas::{Located, Opened};
+use super::arenas::{Located, absent, locate, read};
 use super::types::Target;
-use super::{Cut, Follower, InSlot, MAX_DEPTH, MAX_NESTED_BYTES, ObjectType, Read, Site};
+use super::{Cut, Follower, MAX_DEPTH, MAX_NESTED_BYTES, ObjectType, Read, Site};
+use crate::allocators::SlotRef;
+
+/// The structs that an allocator's tree consists of.
+const TREE: [&str; 2] = ["struct sdt_desc", "struct sdt_chunk"];
 
 /// A pointer that somebody asked for.
 pub(crate) struct Pointer {
@@ -38,6 +43,14 @@ pub(crate) enum Met {
     Named(Named),
     /// Nothing that could be shown, for this reason.
     Not(String),
+}
+
+/// The place in a slot that a pointer leads to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InSlot {
+    pub(crate) of: SlotRef,
+    /// Bytes from the start of the payload.
+    pub(crate) offset: i64,
 }
 
 /// An object in an arena.
@@ -72,8 +85,8 @@ impl Site<'_> {
         let target = follower.types.target(self.btf, stated);
         Some(Pointer {
             value,
-            met: match follower.arenas.locate(self.arenas, value) {
-                Located::In(arena, at) => self.met(arena, at, &target)?,
+            met: match locate(follower.survey()?, self.arenas, value) {
+                Located::In(id, arena, at) => self.met(id, arena, at, &target)?,
                 Located::Outside => follower.named(&target, value)?,
                 _ if target.object.is_none() => return None,
                 Located::Either(one, other) => {
@@ -90,21 +103,23 @@ impl Site<'_> {
         })
     }
 
-    fn met(&self, arena: &Opened<'_>, at: ArenaPtr, target: &Target) -> Option<Met> {
+    fn met(&self, id: u32, arena: &Arena<'_>, at: ArenaPtr, target: &Target) -> Option<Met> {
         let follower = self.follower;
-        if let Some(slot) = follower.slot(arena.id, at) {
+        if let Some(slot) = follower.slot(id, at) {
             return Some(Met::Slot(slot));
         }
         let ty = target.object.as_ref()?;
-        let key = (arena.id, at.get(), ty.number);
+        if TREE.contains(&target.name.as_str()) && follower.has_allocators(id) {
+            return Some(Met::Not("of an allocator's tree".to_owned()));
+        }
+        let key = (id, at.get(), ty.number);
         if let Some(is_above) = follower.seen.borrow().get(&key) {
             return Some(Met::Elsewhere { is_above });
         }
-        if let Some(within) = follower.within(arena.id, at, ty) {
+        if let Some(within) = follower.within(id, at, ty) {
             return Some(within);
         }
-        arena.reach(at, ty.size);
-        if let Some(cut) = arena.absent(at) {
+        if let Some(cut) = absent(arena, at) {
             follower.note(&cut);
             return Some(Met::Not(cut.why));
         }
@@ -121,7 +136,7 @@ impl Site<'_> {
         }
         follower.nested_left.set(left - 1);
         Some(Met::Here(Reached {
-            arena: [arena.id],
+            arena: [id],
             ty: Rc::clone(ty),
             read: follower.read(arena, at, ty),
             depth: self.depth + 1,
@@ -130,6 +145,23 @@ impl Site<'_> {
 }
 
 impl Follower<'_> {
+    /// The slot that an address lies in.
+    fn slot(&self, arena: u32, at: ArenaPtr) -> Option<InSlot> {
+        let of = *self.survey()?.slot_at(arena, at)?;
+        Some(InSlot {
+            of,
+            offset: of.offset_of(at),
+        })
+    }
+
+    fn has_allocators(&self, arena: u32) -> bool {
+        let mut all = self
+            .survey()
+            .into_iter()
+            .flat_map(|survey| &survey.allocators);
+        all.any(|found| found.arena == arena)
+    }
+
     /// The object that was met and that this one is a part of.
     fn within(&self, arena: u32, at: ArenaPtr, ty: &ObjectType) -> Option<Met> {
         let seen = self.seen.borrow();
@@ -155,26 +187,26 @@ impl Follower<'_> {
     }
 
     /// Reads an object, as far as it is there and the budget reaches.
-    pub(super) fn read(&self, arena: &Opened<'_>, at: ArenaPtr, ty: &ObjectType) -> Read {
+    pub(super) fn read(&self, arena: &Arena<'_>, at: ArenaPtr, ty: &ObjectType) -> Read {
         let left = self.bytes_left.get();
-        let mut read = match left {
+        let mut object = match left {
             0 => Read {
                 bytes: Vec::new(),
                 cut: None,
             },
-            left => arena.read(at, ty.size.min(left)),
+            left => read(arena, at, ty.size.min(left)),
         };
-        let got = read.bytes.len() as u64;
+        let got = object.bytes.len() as u64;
         self.bytes_left.set(left.saturating_sub(got));
-        match &read.cut {
+        match &object.cut {
             Some(cut) => self.note(cut),
             None if got < ty.size => {
                 self.count(|counts| counts.left_out += 1);
-                read.cut = Some(Cut::new(&spent_bytes(self.budget.bytes)));
+                object.cut = Some(Cut::new(&spent_bytes(self.budget.bytes)));
             }
             None => {}
         }
-        read
+        object
     }
 
     fn note(&self, cut: &Cut) {
@@ -186,7 +218,7 @@ impl Follower<'_> {
 
     /// The object of the kernel at `value`, where such have names.
     fn named(&self, target: &Target, value: u64) -> Option<Met> {
-        let name = match target.name.as_str() {
+        let name = match target.name.trim_start_matches("const ") {
             "struct task_struct" => "task_struct",
             "struct cgroup" => "cgroup",
             _ => return None,
@@ -197,7 +229,7 @@ impl Follower<'_> {
         let pointee = Pointee {
             ty: btf.find(Kind::Struct, name)?,
             btf,
-            type_name: target.name.clone(),
+            type_name: format!("struct {name}"),
             of_kernel: true,
             bytes: Vec::new(),
         };

@@ -13,30 +13,28 @@
 
 mod arenas;
 mod meet;
+mod pages;
 mod scan;
 mod seen;
-mod slots;
 mod types;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
-use bpfmaps::arena::{Arena, Run};
+use bpfmaps::BpfMapAccessor;
 use bpfmaps::special::KernelNames;
-use bpfmaps::{BpfMapAccessor, ProgInfo};
-use btf_layout::{Btf, TypeId};
+use btf_layout::Btf;
 use guestmem::{Address, ArenaPtr};
 
 use crate::Budget;
-use arenas::{Arenas, Opened};
+use crate::allocators::Survey;
 use seen::Seen;
 use types::Types;
 
 pub(crate) use arenas::{Cut, Read};
-pub(crate) use meet::{Met, Pointer};
+pub(crate) use meet::{InSlot, Met, Pointer};
 pub(crate) use scan::Scanner;
-pub(crate) use slots::{InSlot, Place, Slot, SlotIndex, Use};
 pub(crate) use types::ObjectType;
 
 /// How deep objects are shown inside of each other.
@@ -50,9 +48,9 @@ const MAX_NESTED_BYTES: u64 = 64 << 10;
 /// Follows the pointers of one dump.
 pub(crate) struct Follower<'a> {
     accessor: &'a dyn BpfMapAccessor,
-    arenas: Arenas<'a>,
+    /// The arenas; `None` where there are none, or nothing is to be followed.
+    survey: Option<Rc<Survey<'a>>>,
     budget: Budget,
-    slots: RefCell<BTreeMap<u32, SlotIndex>>,
     types: Types,
     names: KernelNames,
     seen: RefCell<Seen>,
@@ -62,8 +60,6 @@ pub(crate) struct Follower<'a> {
     nested_left: Cell<u32>,
     bytes_left: Cell<u64>,
     counts: Cell<Counts>,
-    /// The arenas that could not be opened and that pointers may lead into.
-    missed: RefCell<BTreeSet<u32>>,
 }
 
 /// What became of the pointers of a dump.
@@ -109,15 +105,16 @@ pub(crate) struct Queued {
 }
 
 impl<'a> Follower<'a> {
-    /// Opens every arena of the kernel, unless contents are not asked for.
-    pub(crate) fn new(accessor: &'a dyn BpfMapAccessor, budget: Option<Budget>) -> Self {
-        let arenas = budget.map(|_| Arenas::open(accessor));
-        let budget = budget.unwrap_or(Budget::NONE);
+    /// Follows pointers into the arenas of `survey`.
+    pub(crate) fn new(
+        accessor: &'a dyn BpfMapAccessor,
+        survey: Option<Rc<Survey<'a>>>,
+        budget: Budget,
+    ) -> Self {
         Self {
             accessor,
-            arenas: arenas.unwrap_or_default(),
+            survey: survey.filter(|_| budget.objects > 0),
             budget,
-            slots: RefCell::default(),
             types: Types::default(),
             names: KernelNames::default(),
             seen: RefCell::default(),
@@ -125,59 +122,18 @@ impl<'a> Follower<'a> {
             nested_left: Cell::new(0),
             bytes_left: Cell::new(budget.bytes),
             counts: Cell::default(),
-            missed: RefCell::default(),
         }
     }
 
-    /// Whether pointers are followed, and the kernel has arenas that they may
-    /// lead into.
-    pub(crate) fn has_arenas(&self) -> bool {
-        self.budget.objects > 0 && !self.arenas.is_empty()
+    /// Whether this is an arena that pointers are followed into.
+    pub(crate) fn has_arena(&self, map: u32) -> bool {
+        let survey = self.survey.as_ref();
+        survey.is_some_and(|survey| survey.arenas.contains_key(&map))
     }
 
-    /// The arenas of the kernel, by the ids of their maps.
-    pub(crate) fn arenas(&self) -> impl Iterator<Item = (u32, &Rc<Arena<'a>>)> {
-        self.arenas.iter()
-    }
-
-    /// The arenas that could not be opened, and why.
-    pub(crate) fn failed(&self) -> &[(u32, String)] {
-        &self.arenas.failed
-    }
-
-    /// The arenas that any of these programs uses.
-    pub(crate) fn used_by(&self, progs: &[&ProgInfo]) -> Vec<u32> {
-        self.arenas.used_by(progs)
-    }
-
-    /// The arenas that pointers may lead into and that could not be opened, and
-    /// why.
-    pub(crate) fn unopened(&self) -> Vec<(u32, &str)> {
-        let missed = self.missed.borrow();
-        let failed = self.arenas.failed.iter();
-        let failed = failed.filter(|(id, _)| missed.contains(id));
-        failed.map(|(id, why)| (*id, why.as_str())).collect()
-    }
-
-    /// States where the slots of an arena are, before anything is shown.
-    pub(crate) fn set_slots(&self, arena: u32, slots: SlotIndex) {
-        self.slots.borrow_mut().insert(arena, slots);
-    }
-
-    fn slot(&self, arena: u32, at: ArenaPtr) -> Option<InSlot> {
-        self.slots.borrow().get(&arena)?.find(at.get())
-    }
-
-    /// The pages of an arena that typed pointers lead to, as far as they were
-    /// met by now.
-    pub(crate) fn reached(&self, arena: u32) -> Vec<Run> {
-        let opened = self.arenas.get(arena);
-        opened.map(Opened::reached).unwrap_or_default()
-    }
-
-    /// The type `id`, ready for objects of it; `None` for what has no size.
-    pub(crate) fn object_type(&self, btf: &Rc<Btf>, id: TypeId) -> Option<Rc<ObjectType>> {
-        self.types.target(btf, id).object.clone()
+    /// What is known of arenas, where pointers are followed into them.
+    pub(crate) fn survey(&self) -> Option<&Survey<'a>> {
+        self.survey.as_deref()
     }
 
     /// For an object in one of these arenas (or in a map of their programs)
@@ -212,7 +168,8 @@ impl<'a> Follower<'a> {
             let key = self.queue.borrow_mut().pop_front()?;
             let (arena, at, ty) = key;
             // What is queued was looked up before.
-            let Some((opened, ty)) = self.arenas.get(arena).zip(self.types.by_number(ty)) else {
+            let surveyed = self.survey().and_then(|survey| survey.arenas.get(&arena));
+            let Some((surveyed, ty)) = surveyed.zip(self.types.by_number(ty)) else {
                 continue;
             };
             let at = ArenaPtr::new(at);
@@ -220,7 +177,7 @@ impl<'a> Follower<'a> {
             return Some(Queued {
                 arena,
                 at,
-                read: self.read(opened, at, &ty),
+                read: self.read(&surveyed.arena, at, &ty),
                 ty,
             });
         }
@@ -266,15 +223,17 @@ impl<'a> Follower<'a> {
     }
 }
 
+impl Site<'_> {
+    /// What is known of arenas.
+    pub(crate) fn survey(&self) -> Option<&Survey<'_>> {
+        self.follower.survey()
+    }
+}
+
 impl<'a> Roots<'a> {
     /// Those of values that have pointers, if programs with these arenas use
     /// the map.
     pub(crate) fn new(follower: &'a Follower<'a>, btf: &Rc<Btf>, arenas: Vec<u32>) -> Option<Self> {
-        for (id, _) in &follower.arenas.failed {
-            if arenas.contains(id) && follower.missed.borrow_mut().insert(*id) {
-                follower.count(|counts| counts.gaps += 1);
-            }
-        }
         (!arenas.is_empty()).then(|| Self {
             follower,
             btf: Rc::clone(btf),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use btf_layout::{Btf, Type, TypeId};
 use rustc_hash::FxHashMap;
 
-use crate::shape::{Shape, Shapes};
+use crate::shape::{Form, Shape, Shapes};
 
 /// How deep records and arrays may nest where a part is looked for.
 const MAX_DEPTH: usize = 64;
@@ -102,6 +102,11 @@ fn complete(btf: &Btf, stated: TypeId) -> Option<TypeId> {
 }
 
 impl ObjectType {
+    /// Whether it is a struct or union.
+    pub(crate) fn is_record(&self) -> bool {
+        matches!(self.shape.root.form, Form::Record(_))
+    }
+
     /// Whether a part of it at `offset` has the type `inner`.
     pub(super) fn has_part(&self, offset: u64, inner: &Self) -> bool {
         if !Rc::ptr_eq(&self.btf, &inner.btf) {

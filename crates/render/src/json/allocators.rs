@@ -127,8 +127,8 @@ impl Serialize for Slots<'_> {
             wanted,
             at,
             ..
-        } = self.0;
-        let slots = survey.slots_wanted(*at, wanted);
+        } = *self.0;
+        let slots = survey.slots_wanted(at, wanted);
         serializer.collect_seq(slots.into_iter().map(|of| SlotJson {
             survey,
             follower,
@@ -176,7 +176,7 @@ impl Serialize for SlotJson<'_> {
         if let Some(payload) = self.survey.payload(self.of) {
             let found = self.survey.allocators.get(self.of.allocator);
             let ty = found.and_then(|found| found.payload.ty.as_ref());
-            let arenas = found.map(|found| [found.arena]).unwrap_or_default();
+            let arenas = [found.map_or(0, |found| found.arena)];
             let value = ValueJson {
                 shape: ty.map(|ty| &ty.shape),
                 bytes: Bytes {

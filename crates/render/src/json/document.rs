@@ -42,26 +42,6 @@ impl Document<'_> {
         start(map, self.options, self.context.accessor.kernel())
     }
 
-    /// Those in arenas, if there are any arenas.
-    fn allocators<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
-        let Some(survey) = &self.context.survey else {
-            return Ok(());
-        };
-        let wanted = &self.options.wanted;
-        if let Some(place) = survey.whereabouts(wanted) {
-            map.serialize_entry("addr", &PlaceJson(place))?;
-        }
-        map.serialize_entry(
-            "allocators",
-            &Allocators {
-                survey,
-                follower: &self.context.follower,
-                wanted,
-            },
-        )?;
-        unsearched(map, survey)
-    }
-
     /// What was followed, and what is missing of the list of maps.
     fn end<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         let follower = &self.context.follower;
@@ -69,6 +49,25 @@ impl Document<'_> {
             map.serialize_entry("followed", &Followed(follower))?;
         }
         listing(map, &self.maps.walk)
+    }
+
+    /// Those in arenas, if there are any arenas.
+    fn allocators<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let Some(survey) = &self.context.survey else {
+            return Ok(());
+        };
+        let wanted = &self.options.wanted;
+        let follower = &self.context.follower;
+        if let Some(place) = survey.whereabouts(wanted) {
+            map.serialize_entry("addr", &PlaceJson(place))?;
+        }
+        let allocators = Allocators {
+            survey,
+            follower,
+            wanted,
+        };
+        map.serialize_entry("allocators", &allocators)?;
+        unsearched(map, survey)
     }
 
     /// One document on one line.

@@ -5,7 +5,8 @@ use guestmem::ArenaPtr;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::object::ObjectJson;
+use super::allocators::OwnerJson;
+use super::object::{ObjectJson, known};
 use super::value::{Address, Text};
 use crate::follow::{Follower, InSlot, Met, ObjectType, Pointer, Queued, Read, Site};
 use crate::object::Object;
@@ -39,7 +40,7 @@ impl Serialize for PointerJson<'_> {
                 };
                 map.serialize_entry("within", &within)?;
             }
-            Met::Slot(slot) => map.serialize_entry("slot", &SlotJson(slot))?,
+            Met::Slot(slot) => map.serialize_entry("slot", &SlotJson(slot, from))?,
             Met::Named(named) => map.serialize_entry("object", &ObjectJson(named))?,
             Met::Not(why) => map.serialize_entry("why", why)?,
         }
@@ -94,27 +95,23 @@ struct Missing<'a> {
     why: &'a str,
 }
 
-/// A slot of an allocator, or a part of the allocator's own tree.
-struct SlotJson<'a>(&'a InSlot);
+/// A place in a slot of an allocator.
+struct SlotJson<'a>(&'a InSlot, &'a Site<'a>);
 
 impl Serialize for SlotJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let InSlot {
-            allocator,
-            slot,
-            offset,
-        } = self.0;
+        let Self(InSlot { of, offset }, site) = self;
+        let survey = site.survey();
+        let found = survey.and_then(|survey| survey.allocators.get(of.allocator));
+        let claims = survey.map(|survey| &survey.claims);
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("allocator", &**allocator)?;
-        if let Some(slot) = slot {
-            map.serialize_entry("idx", &slot.idx)?;
-        }
+        known(&mut map, "allocator", found.map(|found| &found.symbol))?;
+        map.serialize_entry("idx", &of.slot.idx)?;
         if *offset != 0 {
             map.serialize_entry("offset", offset)?;
         }
-        if let Some(owner) = slot.as_ref().and_then(|slot| slot.owner.as_ref()) {
-            map.serialize_entry("owner", &ObjectJson(owner))?;
-        }
+        let claim = of.claim.and_then(|at| claims?.get(at));
+        known(&mut map, "owner", claim.map(OwnerJson))?;
         map.end()
     }
 }
@@ -161,28 +158,7 @@ impl Serialize for Followed<'_> {
             map.serialize_entry("left_out", &counts.left_out)?;
             map.serialize_entry("stopped", "budget")?;
         }
-        let unopened = self.0.unopened();
-        if !unopened.is_empty() {
-            let errors: Vec<_> = unopened
-                .iter()
-                .map(|&error| Unopened::from(error))
-                .collect();
-            map.serialize_entry("errors", &errors)?;
-        }
         map.serialize_entry("complete", &(counts.gaps == 0))?;
         map.end()
-    }
-}
-
-/// An arena that pointers may lead into and that could not be opened.
-#[derive(Serialize)]
-struct Unopened<'a> {
-    arena: u32,
-    why: &'a str,
-}
-
-impl<'a> From<(u32, &'a str)> for Unopened<'a> {
-    fn from((arena, why): (u32, &'a str)) -> Self {
-        Self { arena, why }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn write(
         };
         let mut above = None;
         for of in slots.iter().take(shown) {
-            slot(page, survey, follower, of, &mut above)?;
+            slot(page, (survey, follower), found, of, &mut above)?;
         }
         if slots.len() > shown {
             page.line(
@@ -139,8 +139,8 @@ type Above = Option<(u32, Vec<(String, String)>)>;
 
 fn slot(
     page: &mut Page<'_>,
-    survey: &Survey<'_>,
-    follower: &Follower<'_>,
+    (survey, follower): (&Survey<'_>, &Follower<'_>),
+    found: &Found,
     of: &SlotRef,
     above: &mut Above,
 ) -> io::Result<()> {
@@ -173,8 +173,8 @@ fn slot(
     }
     page.word(Role::Faint, &format!("   at {}", slot.payload))?;
     page.end_line()?;
-    match payload.zip(survey.allocators.get(of.allocator)) {
-        Some((payload, found)) => contents(page, follower, found, of, &payload, above),
+    match payload {
+        Some(payload) => contents(page, follower, found, of, &payload, above),
         None => Ok(()),
     }
 }

@@ -8,7 +8,9 @@ use super::doc::{Doc, Item, List, ListKind};
 use super::page::{Page, Role};
 use super::value::value;
 use super::{count, object};
+use crate::allocators::Owner;
 use crate::follow::{Follower, InSlot, Met, ObjectType, Pointer, Read, Site};
+use crate::hex::Hex;
 use crate::object::Object;
 
 /// A pointer, and what it leads to.
@@ -43,7 +45,7 @@ pub(super) fn pointer(pointer: &Pointer, from: &Site<'_>) -> Doc<'static> {
                 "→ {type_name} in {outer} at {start}+{offset:#x} {place}"
             ))
         }
-        Met::Slot(slot) => Doc::word(Role::Name, format!("→ {}", in_slot(slot))),
+        Met::Slot(slot) => Doc::word(Role::Name, format!("→ {}", in_slot(slot, from))),
         Met::Named(named) => labelled(
             format!("{at:#x}"),
             Doc::word(Role::Text, object::text(named)),
@@ -55,22 +57,24 @@ pub(super) fn pointer(pointer: &Pointer, from: &Site<'_>) -> Doc<'static> {
     }
 }
 
-/// `tasks #41+0x10 (pid 812 (stress))`.
-fn in_slot(place: &InSlot) -> String {
-    let mut text = place.allocator.to_string();
-    match &place.slot {
-        Some(slot) => text += &format!(" #{}", slot.idx),
-        None => text += " (its own tree)",
-    }
-    match place.offset {
+/// `tasks #41+0x10   pid 812 (stress)`.
+fn in_slot(place: &InSlot, from: &Site<'_>) -> String {
+    let InSlot { of, offset } = place;
+    let survey = from.survey();
+    let found = survey.and_then(|survey| survey.allocators.get(of.allocator));
+    let name = found.map_or("", |found| &found.symbol);
+    let mut text = format!("{name} #{}", of.slot.idx);
+    match *offset {
         0 => {}
         offset if offset < 0 => text += &format!("-{:#x}", offset.unsigned_abs()),
         offset => text += &format!("+{offset:#x}"),
     }
-    if let Some(owner) = place.slot.as_ref().and_then(|slot| slot.owner.as_ref()) {
-        text += &format!("   {}", object::text(owner));
+    let claim = survey.and_then(|survey| survey.claims.get(of.claim?));
+    match claim.map(|claim| &claim.owner) {
+        Some(Owner::Object(owner)) => text + "   " + &object::text(owner),
+        Some(Owner::Key(key)) => format!("{text}   key {}", Hex(key)),
+        None => text,
     }
-    text
 }
 
 fn labelled(label: String, doc: Doc<'static>) -> Doc<'static> {
@@ -158,9 +162,6 @@ fn summary(page: &mut Page<'_>, follower: &Follower<'_>) -> io::Result<()> {
         let left_out = count(counts.left_out, "pointer", "pointers");
         let text = format!("{left_out} not followed: the budget is spent (--follow-objects)");
         page.line(0, Role::Problem, &text)?;
-    }
-    for (arena, why) in follower.unopened() {
-        page.line(0, Role::Problem, &format!("arena {arena} not read: {why}"))?;
     }
     Ok(())
 }

@@ -64,8 +64,8 @@ pub(crate) fn dump(
         outcome.add(map, visited);
     }
     if let Some(survey) = &context.survey {
-        let is_first = maps.maps.is_empty();
-        allocators::write(&mut page, survey, &context.follower, options, is_first)?;
+        let (follower, is_first) = (&context.follower, maps.maps.is_empty());
+        allocators::write(&mut page, survey, follower, options, is_first)?;
     }
     follow::objects(&mut page, &context.follower)?;
     listing(&mut page, &maps.walk)?;
