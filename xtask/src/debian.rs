@@ -71,8 +71,8 @@ pub(crate) struct Kernel {
     /// The files of those modules that guests load and that it does not have built in, in the
     /// order in which to load them.
     pub(crate) modules: Vec<PathBuf>,
-    /// How it was configured: what a distribution keeps in `/boot`.
-    pub(crate) config: PathBuf,
+    /// How it was configured, if that is in its package.
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl Kernel {
@@ -80,8 +80,7 @@ impl Kernel {
     fn open(folder: &Path) -> Option<Self> {
         let vmlinuz = folder.join("vmlinuz");
         let modules = folder.join("modules");
-        let config = folder.join("config");
-        if !(vmlinuz.is_file() && modules.is_dir() && config.is_file()) {
+        if !(vmlinuz.is_file() && modules.is_dir()) {
             return None;
         }
         let modules = MODULES.map(|module| modules.join(module).with_extension("ko"));
@@ -89,7 +88,7 @@ impl Kernel {
             package: folder.file_name()?.to_string_lossy().into_owned(),
             vmlinuz,
             modules: modules.into_iter().filter(|path| path.is_file()).collect(),
-            config,
+            config: Some(folder.join("config")).filter(|path| path.is_file()),
         })
     }
 }
@@ -198,8 +197,9 @@ fn fetch(apt: &Apt, package: &str, folder: &Path) -> Result<Kernel> {
     let vmlinuz = vmlinuz.with_context(|| format!("no vmlinuz in {package}"))?;
     fs::rename(vmlinuz, whole.join("vmlinuz"))?;
     let config = named(&|name| name == "config" || name.starts_with("config-"));
-    let config = config.with_context(|| format!("no config in {package}"))?;
-    fs::rename(config, whole.join("config"))?;
+    if let Some(config) = config {
+        fs::rename(config, whole.join("config"))?;
+    }
     for module in MODULES {
         let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
         let place = whole.join("modules").join(&plain);

@@ -74,7 +74,7 @@ impl Contents {
     /// These, and a scheduler with what it looks for.
     ///
     /// # Errors
-    /// Fails if the scheduler cannot be built.
+    /// Fails if the scheduler cannot be built, or the kernel came without its configuration.
     pub(crate) fn with(&self, scheduler: Scheduler, kernel: &Kernel) -> Result<Self> {
         let program = (format!("bin/{}", scheduler.name), scheduler.program()?);
         let mut files = self.0.clone();
@@ -86,7 +86,11 @@ impl Contents {
             }
         }
         files.push(program);
-        files.push(("boot/config".to_owned(), kernel.config.clone()));
+        let config = kernel.config.clone().with_context(|| {
+            let package = &kernel.package;
+            format!("no configuration of {package} in the cache; remove it there, to fetch it anew")
+        })?;
+        files.push(("boot/config".to_owned(), config));
         let script = paths::workspace().join("xtask/src/scx.sh");
         files.push(("scx.sh".to_owned(), script));
         Ok(Self(files))

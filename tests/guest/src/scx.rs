@@ -38,7 +38,7 @@ const RUSTY: Scheduler = Scheduler {
     guest: "scx_rusty",
     tasks: "sdt_task_allocator",
     layout: "header",
-    unknown_pages: 0,
+    unknown_pages: 5,
 };
 
 const P2DQ: Scheduler = Scheduler {
@@ -119,11 +119,13 @@ impl Cell {
         let allocator = self.tasks(&dump);
         assert_eq!(allocator.layout.as_deref(), Some(self.scheduler.layout));
         assert!(allocator.freed > 0, "tasks have ended");
+        assert!(allocator.owners_without_slot.is_some(), "it has owners");
+        assert_eq!(allocator.misplaced, 0, "slots of tasks");
         let owners = allocator.of_tasks();
         let listed = self.steady();
         let missing = listed.iter().filter(|task| !owners.contains_key(task));
         let mut lines: Vec<String> = missing.map(|task| format!("no slot of {task:?}")).collect();
-        let without = allocator.owners_without_slot.iter();
+        let without = allocator.owners_without_slot.iter().flatten();
         lines.extend(without.map(|owner| format!("without a slot: {}", short(owner))));
         agree(lines);
         let account = Account::of(dump.arena(allocator.arena));

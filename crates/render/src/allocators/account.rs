@@ -7,6 +7,7 @@ use sdt_alloc::{Regions, Use};
 
 use super::sections::Section;
 use super::{Survey, size};
+use crate::follow::Scanner;
 
 /// The section of variables that libbpf puts into an arena.
 const GLOBALS: &str = ".addr_space.1";
@@ -91,14 +92,6 @@ impl Account {
             before,
             purposes: vec![Purpose::Unknown; pages],
         }
-    }
-
-    pub(super) fn index(&mut self, start: ArenaPtr, len: u64) {
-        self.mark(start, len, Purpose::Index);
-    }
-
-    pub(super) fn slots(&mut self, start: ArenaPtr, len: u64) {
-        self.mark(start, len, Purpose::Slots);
     }
 
     /// Says what `len` bytes serve. A page that serves several things keeps
@@ -200,6 +193,24 @@ impl Survey<'_> {
                         let text = format!("{}: {problem}", instance.symbol);
                         self.failed.push((section.map, text));
                     }
+                }
+            }
+        }
+    }
+}
+
+impl Survey<'_> {
+    /// Says which pages typed pointers lead to.
+    pub(super) fn attribute_reached(&mut self, scanner: &Scanner) {
+        for (id, runs) in scanner.reached() {
+            let Some(surveyed) = self.arenas.get_mut(&id) else {
+                continue;
+            };
+            let window = *surveyed.arena.window();
+            for run in runs {
+                if let Some(start) = window.user_address(run.pgoff) {
+                    let len = run.pages.saturating_mul(window.page_size());
+                    surveyed.account.mark(start, len, Purpose::Pointed);
                 }
             }
         }

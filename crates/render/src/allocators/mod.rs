@@ -5,12 +5,11 @@ mod account;
 mod deferred;
 mod owners;
 mod payload;
-mod pointers;
 mod sections;
 mod slots;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bpfmaps::arena::Arena;
@@ -60,6 +59,8 @@ pub(crate) struct Found {
     pub(crate) btf: Rc<Btf>,
     pub(crate) types: Rc<Types>,
     pub(crate) allocator: Allocator,
+    /// Bytes from the section's start.
+    pub(crate) offset: u64,
     /// `None` before it is set up.
     pub(crate) levels: Option<u32>,
     pub(crate) data: Option<DataLayout>,
@@ -68,6 +69,9 @@ pub(crate) struct Found {
     pub(crate) counts: Counts,
     pub(crate) problems: Vec<Problem>,
     pub(crate) payload: Payload,
+    /// Members of map values that lead to its slots: the map, and bytes from
+    /// a value's start.
+    stored: BTreeSet<(u32, u64)>,
     /// Claims that lead to no live slot of it.
     pub(crate) without_slot: Vec<usize>,
 }
@@ -83,17 +87,13 @@ impl<'a> Survey<'a> {
             stray: Vec::new(),
             failed: Vec::new(),
         };
-        let arenas = maps.iter().filter(|map| map.map_type == MapType::ARENA);
-        let mut is_needed = false;
-        for map in arenas {
-            is_needed = true;
+        for map in maps.iter().filter(|map| map.map_type == MapType::ARENA) {
             match context.accessor.arena(map) {
                 Ok(Some(arena)) => {
-                    let account = Account::new(&arena);
                     let surveyed = Surveyed {
+                        account: Account::new(&arena),
                         arena,
                         slots: Vec::new(),
-                        account,
                     };
                     survey.arenas.insert(map.id, surveyed);
                 }
@@ -102,7 +102,7 @@ impl<'a> Survey<'a> {
             }
         }
         if survey.arenas.is_empty() {
-            return is_needed.then_some(survey);
+            return (!survey.failed.is_empty()).then_some(survey);
         }
         let sections = survey.sections(context, maps);
         survey.find(&sections);
@@ -112,8 +112,7 @@ impl<'a> Survey<'a> {
         survey.mark_deferred(&sections);
         survey.count_unowned();
         survey.attribute(&sections);
-        survey.read_pointers(context, maps, options);
-        survey.type_payloads(context.accessor, options);
+        survey.type_payloads(context, maps, options);
         Some(survey)
     }
 
@@ -181,6 +180,7 @@ impl<'a> Survey<'a> {
                     btf: Rc::clone(&section.btf),
                     types,
                     allocator,
+                    offset: instance.offset,
                     levels: None,
                     data: None,
                     layout_from_btf: false,
@@ -188,6 +188,7 @@ impl<'a> Survey<'a> {
                     counts: Counts::default(),
                     problems: Vec::new(),
                     payload: Payload::default(),
+                    stored: BTreeSet::new(),
                     without_slot: Vec::new(),
                 });
             }

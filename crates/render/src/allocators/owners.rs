@@ -33,6 +33,13 @@ pub(crate) struct Claim {
     pub(crate) pointers: Vec<ArenaPtr>,
 }
 
+/// A slot that a claim leads to.
+struct Given {
+    allocator: usize,
+    /// Which of the claim's pointers it was.
+    pointer: usize,
+}
+
 /// Where a map's values have an id and pointers.
 struct Layout {
     pointers: Vec<u64>,
@@ -136,19 +143,25 @@ impl Survey<'_> {
             if let Err(error) = walk {
                 self.fail(map.id, &error);
             }
-            self.claim(claims);
+            self.claim(claims, &layout);
         }
     }
 
     /// Joins the claims of one map.
-    fn claim(&mut self, claims: Vec<Claim>) {
+    fn claim(&mut self, claims: Vec<Claim>, layout: &Layout) {
         let mut homeless = Vec::new();
         let mut by_allocator: BTreeMap<usize, u64> = BTreeMap::new();
         for claim in claims {
             let at = self.claims.len();
             let is_null = claim.pointers.iter().all(|pointer| pointer.get() == 0);
             match self.give(&claim, at) {
-                Some(allocator) => *by_allocator.entry(allocator).or_default() += 1,
+                Some(Given { allocator, pointer }) => {
+                    *by_allocator.entry(allocator).or_default() += 1;
+                    let found = self.allocators.get_mut(allocator);
+                    if let (Some(found), Some(&offset)) = (found, layout.pointers.get(pointer)) {
+                        found.stored.insert((claim.map, offset));
+                    }
+                }
                 // An entry stays when its slot is given back.
                 None if is_null => {}
                 None => homeless.push(at),
@@ -164,8 +177,9 @@ impl Survey<'_> {
     }
 
     /// The allocator whose slot a claim leads to. The slot remembers it.
-    fn give(&mut self, claim: &Claim, at: usize) -> Option<usize> {
-        for &pointer in claim.pointers.iter().filter(|pointer| pointer.get() != 0) {
+    fn give(&mut self, claim: &Claim, at: usize) -> Option<Given> {
+        let pointers = claim.pointers.iter().enumerate();
+        for (number, &pointer) in pointers.filter(|(_, pointer)| pointer.get() != 0) {
             for surveyed in self.arenas.values_mut() {
                 let slots = &mut surveyed.slots;
                 let after = slots.partition_point(|of| of.slot.data <= pointer);
@@ -176,7 +190,10 @@ impl Survey<'_> {
                 let is_start = [slot.data, slot.payload].contains(&pointer);
                 if is_start && is_in_use(slot) && found.claim.is_none() {
                     found.claim = Some(at);
-                    return Some(found.allocator);
+                    return Some(Given {
+                        allocator: found.allocator,
+                        pointer: number,
+                    });
                 }
             }
         }

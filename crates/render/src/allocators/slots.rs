@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use guestmem::{Address, ArenaPtr};
 use sdt_alloc::{Slot, State, Tree, Visit};
 
-use super::{Found, Survey, size};
+use super::{Found, Purpose, Survey, size};
 
 /// How many problems of one allocator are kept.
 const MAX_PROBLEMS: usize = 64;
@@ -122,12 +122,15 @@ impl Survey<'_> {
                     Visit::Node(node) => {
                         counts.nodes += 1;
                         counts.inconsistent_descs += u64::from(!node.is_consistent());
-                        account.index(node.desc, node.desc_size);
-                        account.index(node.chunk, node.chunk_size);
+                        for (start, len) in
+                            [(node.desc, node.desc_size), (node.chunk, node.chunk_size)]
+                        {
+                            account.mark(start, len, Purpose::Index);
+                        }
                     }
                     Visit::Slot(slot) => {
                         counts.add(slot.state);
-                        account.slots(slot.data, elem_size);
+                        account.mark(slot.data, elem_size, Purpose::Slots);
                         slots.push(SlotRef {
                             allocator: at,
                             slot,
@@ -153,6 +156,13 @@ impl Survey<'_> {
                 .slots
                 .sort_by_key(|of| (of.slot.data, of.allocator, of.slot.idx));
         }
+    }
+
+    /// What the page of an address serves.
+    pub(crate) fn purpose(&self, arena: u32, at: ArenaPtr) -> Option<Purpose> {
+        let surveyed = self.arenas.get(&arena)?;
+        let (pgoff, _) = surveyed.arena.window().locate(at)?;
+        surveyed.account.purpose(pgoff)
     }
 
     /// The slot whose memory an address of an arena lies in.

@@ -34,7 +34,7 @@ use types::Types;
 
 pub(crate) use arenas::{Cut, Read};
 pub(crate) use meet::{InSlot, Met, Pointer};
-pub(crate) use scan::{SlotPointer, scan};
+pub(crate) use scan::Scanner;
 pub(crate) use types::ObjectType;
 
 /// How deep objects are shown inside of each other.

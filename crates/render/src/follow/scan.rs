@@ -17,24 +17,13 @@ use super::pages::PageSet;
 use super::seen::Key;
 use super::types::Types;
 use crate::Budget;
-use crate::allocators::Survey;
+use crate::allocators::{Purpose, Survey};
 use crate::context::Context;
 use crate::object::{Object, PointerAt};
 use crate::shape::Shape;
 
 /// How many kinds of pointers into slots are told apart.
 const MAX_KINDS: usize = 4096;
-
-/// What a scan of pointers brings.
-#[derive(Debug, Default)]
-pub(crate) struct Scan {
-    /// The kinds of pointers that lead into slots.
-    pub(crate) slots: Vec<SlotPointer>,
-    /// By arena, the pages of objects that typed pointers lead to.
-    pub(crate) reached: BTreeMap<u32, Vec<Run>>,
-    /// Whether the budget ended it, or there were too many kinds.
-    pub(crate) is_cut: bool,
-}
 
 /// Pointers of one type to the same place of an allocator's slots.
 #[derive(Clone, Debug)]
@@ -51,37 +40,8 @@ pub(crate) struct SlotPointer {
     pub(crate) map: Option<u32>,
 }
 
-/// Walks the values of `maps`, and what they lead to as far as the budget
-/// reaches, which this does not spend.
-pub(crate) fn scan(
-    context: &Context<'_>,
-    survey: &Survey<'_>,
-    maps: &[MapInfo],
-    budget: Budget,
-) -> Scan {
-    let mut scanner = Scanner {
-        survey,
-        types: Types::default(),
-        seen: FxHashSet::default(),
-        open: Vec::new(),
-        left: budget,
-        is_cut: false,
-        found: BTreeMap::new(),
-        reached: BTreeMap::new(),
-    };
-    for info in maps {
-        scanner.map(context, info);
-    }
-    let reached = scanner.reached.iter();
-    Scan {
-        reached: reached.map(|(id, pages)| (*id, pages.runs())).collect(),
-        slots: scanner.found.into_values().collect(),
-        is_cut: scanner.is_cut,
-    }
-}
-
-struct Scanner<'s, 'a> {
-    survey: &'s Survey<'a>,
+/// Walks values and what they lead to, as far as the budget reaches.
+pub(crate) struct Scanner {
     types: Types,
     seen: FxHashSet<Key>,
     /// Objects whose pointers are not yet looked at.
@@ -93,11 +53,56 @@ struct Scanner<'s, 'a> {
     reached: BTreeMap<u32, PageSet>,
 }
 
-impl Scanner<'_, '_> {
+impl Scanner {
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self {
+            types: Types::default(),
+            seen: FxHashSet::default(),
+            open: Vec::new(),
+            left: budget,
+            is_cut: false,
+            found: BTreeMap::new(),
+            reached: BTreeMap::new(),
+        }
+    }
+
+    /// The type `id`, ready for objects of it; `None` for what has no size.
+    pub(crate) fn object_type(&self, btf: &Rc<Btf>, id: TypeId) -> Option<Rc<ObjectType>> {
+        self.types.target(btf, id).object.clone()
+    }
+
+    /// The kinds of pointers that lead into slots, as far as they were met.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &SlotPointer> {
+        self.found.values()
+    }
+
+    /// By arena, the pages of objects that typed pointers lead to.
+    pub(crate) fn reached(&self) -> impl Iterator<Item = (u32, Vec<Run>)> {
+        let reached = self.reached.iter();
+        reached.map(|(&id, pages)| (id, pages.runs()))
+    }
+
+    /// Whether the budget ended it, or there were too many kinds.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// An object of an arena of which the type is known.
+    pub(crate) fn known(
+        &mut self,
+        survey: &Survey<'_>,
+        arena: u32,
+        at: ArenaPtr,
+        ty: &Rc<ObjectType>,
+    ) {
+        self.enter((arena, at.get(), ty.number), ty);
+        self.finish(survey);
+    }
+
     /// The values of a map. What of them cannot be read is told where they are
     /// shown.
-    fn map(&mut self, context: &Context<'_>, info: &MapInfo) {
-        let arenas = context.arenas_of(info, |id| self.survey.arenas.contains_key(&id));
+    pub(crate) fn map(&mut self, context: &Context<'_>, survey: &Survey<'_>, info: &MapInfo) {
+        let arenas = context.arenas_of(info, |id| survey.arenas.contains_key(&id));
         let accessor = context.accessor;
         if arenas.is_empty() || info.btf_value_type_id == 0 {
             return;
@@ -111,17 +116,23 @@ impl Scanner<'_, '_> {
         }
         let _told_later = accessor.entries(info, &mut |entry| {
             each_value(entry, |bytes| {
-                self.object(&Object::new(&shape, bytes), &btf, &arenas, Some(info.id));
+                let from = From {
+                    survey,
+                    btf: &btf,
+                    arenas: &arenas,
+                    map: Some(info.id),
+                };
+                self.object(&Object::new(&shape, bytes), &from);
             });
-            self.finish();
+            self.finish(survey);
             ControlFlow::Continue(())
         });
     }
 
     /// The objects that were met, and those that they lead to.
-    fn finish(&mut self) {
+    fn finish(&mut self, survey: &Survey<'_>) {
         while let Some((arena, at, ty)) = self.open.pop() {
-            let surveyed = self.survey.arenas.get(&arena);
+            let surveyed = survey.arenas.get(&arena);
             let Some((surveyed, ty)) = surveyed.zip(self.types.by_number(ty)) else {
                 continue;
             };
@@ -133,20 +144,26 @@ impl Scanner<'_, '_> {
                 len: ty.size,
                 fault: None,
             };
-            self.object(&Object::new(&ty.shape, bytes), &ty.btf, &[arena], None);
+            let from = From {
+                survey,
+                btf: &ty.btf,
+                arenas: &[arena],
+                map: None,
+            };
+            self.object(&Object::new(&ty.shape, bytes), &from);
         }
     }
 
-    fn object(&mut self, object: &Object<'_>, btf: &Rc<Btf>, arenas: &[u32], map: Option<u32>) {
-        object.pointers(&mut |pointer| self.pointer(pointer, btf, arenas, map));
+    fn object(&mut self, object: &Object<'_>, from: &From<'_>) {
+        object.pointers(&mut |pointer| self.pointer(pointer, from));
     }
 
-    fn pointer(&mut self, at: PointerAt<'_>, btf: &Rc<Btf>, arenas: &[u32], map: Option<u32>) {
-        let survey = self.survey;
-        let Located::In(id, arena, to) = locate(survey, arenas, at.value) else {
+    fn pointer(&mut self, at: PointerAt<'_>, from: &From<'_>) {
+        let survey = from.survey;
+        let Located::In(id, arena, to) = locate(survey, from.arenas, at.value) else {
             return;
         };
-        let target = self.types.target(btf, at.target);
+        let target = self.types.target(from.btf, at.target);
         let Some(ty) = &target.object else {
             return;
         };
@@ -161,13 +178,20 @@ impl Scanner<'_, '_> {
                     offset: kind.1,
                     ty: Rc::clone(ty),
                     place: at.place(),
-                    map,
+                    map: from.map,
                 });
             } else if !self.found.contains_key(&kind) {
                 self.is_cut = true;
             }
         }
-        let key = (id, to.get(), ty.number);
+        // An allocator's own tree leads to its slots by other types.
+        if survey.purpose(id, to) != Some(Purpose::Index) {
+            self.enter((id, to.get(), ty.number), ty);
+        }
+    }
+
+    /// Remembers to look at the pointers of an object.
+    fn enter(&mut self, key: Key, ty: &ObjectType) {
         if !ty.shape.root.pointers || self.seen.contains(&key) {
             return;
         }
@@ -181,6 +205,17 @@ impl Scanner<'_, '_> {
     }
 }
 
+/// Where an object with pointers is.
+struct From<'s> {
+    survey: &'s Survey<'s>,
+    /// Of the object's type.
+    btf: &'s Rc<Btf>,
+    /// The arenas that its pointers may lead into.
+    arenas: &'s [u32],
+    /// The map, if it is a value.
+    map: Option<u32>,
+}
+
 /// Hands over the values of an entry.
 fn each_value(entry: Entry<'_>, mut visit: impl FnMut(Bytes<'_>)) {
     match entry {
@@ -191,11 +226,9 @@ fn each_value(entry: Entry<'_>, mut visit: impl FnMut(Bytes<'_>)) {
         Entry::PerCpu { values, .. } | Entry::OwnedPerCpu { values, .. } => {
             values.iter().for_each(|value| visit(value.value));
         }
-        Entry::Slot { value, .. } => {
-            if let Some(value) = value {
-                visit(value);
-            }
-        }
+        Entry::Slot {
+            value: Some(value), ..
+        } => visit(value),
         _ => {}
     }
 }

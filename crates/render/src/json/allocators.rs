@@ -78,9 +78,8 @@ impl AllocatorJson<'_> {
         map.serialize_entry("unproved", &counts.unproved)?;
         map.serialize_entry("deferred", &counts.deferred)?;
         map.serialize_entry("inconsistent_descs", &counts.inconsistent_descs)?;
-        if let Some(shape) = &found.payload.shape {
-            map.serialize_entry("type", &shape.name)?;
-        }
+        let name = found.payload.ty.as_ref().map(|ty| &ty.shape.name);
+        known(map, "type", name)?;
         known(map, "type_from", found.payload.from.as_ref())?;
         if !found.payload.candidates.is_empty() {
             map.serialize_entry("candidates", &found.payload.candidates)?;
@@ -176,16 +175,17 @@ impl Serialize for SlotJson<'_> {
         }
         if let Some(payload) = self.survey.payload(self.of) {
             let found = self.survey.allocators.get(self.of.allocator);
+            let ty = found.and_then(|found| found.payload.ty.as_ref());
             let arenas = [found.map_or(0, |found| found.arena)];
             let value = ValueJson {
-                shape: found.and_then(|found| found.payload.shape.as_ref()),
+                shape: ty.map(|ty| &ty.shape),
                 bytes: Bytes {
                     present: &payload.bytes,
                     len: slot.payload_size,
                     fault: payload.fault,
                 },
                 place: None,
-                site: found.map(|found| self.follower.site(&found.btf, &arenas)),
+                site: ty.map(|ty| self.follower.site(&ty.btf, &arenas)),
             };
             map.serialize_entry("payload", &value)?;
         }

@@ -102,8 +102,8 @@ fn title(page: &mut Page<'_>, found: &Found) -> io::Result<()> {
         }
     }
     page.plain(&text)?;
-    if let (Some(shape), Some(from)) = (&found.payload.shape, &found.payload.from) {
-        page.plain(&format!("   {} ({from})", shape.name))?;
+    if let (Some(ty), Some(from)) = (&found.payload.ty, &found.payload.from) {
+        page.plain(&format!("   {} ({from})", ty.shape.name))?;
     }
     page.end_line()?;
     if let [first, ..] = found.payload.candidates.as_slice()
@@ -201,11 +201,11 @@ fn contents(
         len: of.slot.payload_size,
         fault: payload.fault,
     };
-    match &found.payload.shape {
-        Some(shape) => {
+    match &found.payload.ty {
+        Some(ty) => {
             let arenas = [found.arena];
-            let site = follower.site(&found.btf, &arenas);
-            let object = Object::new(shape, bytes).following(&site);
+            let site = follower.site(&ty.btf, &arenas);
+            let object = Object::new(&ty.shape, bytes).following(&site);
             page.space(indent)?;
             match value(&object) {
                 Doc::List(list) if list.kind == ListKind::Fields => {

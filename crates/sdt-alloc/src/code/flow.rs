@@ -212,11 +212,23 @@ impl<'w, 'a> Flow<'w, 'a> {
             Op::StoreImm { size } => self.store(here.on(off), size, Value::Number(imm), state),
             Op::Atomic { size } => {
                 self.store(here.on(off), size, Value::Unknown, state);
-                if insn.exchanges() {
-                    state.set(0, Value::Unknown);
-                } else if insn.fetches() {
+                if insn.fetches() {
                     state.set(src, Value::Unknown);
                 }
+            }
+            Op::Exchange { size } => {
+                let old = self.load(here.on(off), size, state);
+                self.store(here.on(off), size, there, state);
+                state.set(src, old);
+            }
+            Op::CompareExchange { size } => {
+                let old = self.load(here.on(off), size, state);
+                self.store(here.on(off), size, there, state);
+                // It may stay as it was.
+                if let Value::Frame(at) = here.on(off) {
+                    state.write(at, size, there.join(old));
+                }
+                state.set(0, old);
             }
             _ => state.set(dst, Value::Unknown),
         }

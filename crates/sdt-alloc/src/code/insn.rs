@@ -41,6 +41,11 @@ pub(crate) enum Op {
     StoreImm { size: u8 },
     /// An operation on `*(dst + off)` that reads and writes.
     Atomic { size: u8 },
+    /// Puts `src` into `*(dst + off)`, what was there into `src`.
+    Exchange { size: u8 },
+    /// Puts `src` into `*(dst + off)` if register 0 was there, and what was
+    /// there into register 0.
+    CompareExchange { size: u8 },
     /// `dst = *(src + off)`, in order.
     LoadAcquire { size: u8 },
     /// A load from a packet, which clobbers as a call does.
@@ -91,6 +96,8 @@ impl Insn {
                 // BPF_LOAD_ACQ, BPF_STORE_REL.
                 (0xc0 | 0xe0, 0x100) => Op::LoadAcquire { size },
                 (0xc0 | 0xe0, 0x110) => Op::Store { size },
+                (0xc0 | 0xe0, 0xe1) => Op::Exchange { size },
+                (0xc0 | 0xe0, 0xf1) => Op::CompareExchange { size },
                 (0xc0 | 0xe0, _) => Op::Atomic { size },
                 _ => Op::Store { size },
             },
@@ -132,10 +139,5 @@ impl Insn {
     /// Whether an atomic operation leaves the old value in `src`.
     pub(crate) fn fetches(self) -> bool {
         self.imm & 1 != 0
-    }
-
-    /// Whether it leaves it in register 0.
-    pub(crate) fn exchanges(self) -> bool {
-        self.imm & 0xf0 == 0xf0
     }
 }

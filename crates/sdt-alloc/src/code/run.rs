@@ -60,6 +60,8 @@ pub(crate) struct World<'a> {
     steps: &'a mut u64,
     /// Whether something about a function was learnt.
     learnt: bool,
+    /// Whether all is learnt, and what is seen is to be noted.
+    is_noting: bool,
 }
 
 /// Goes through all programs.
@@ -83,6 +85,7 @@ pub(crate) fn run(btf: &Btf, programs: &[Program<'_>], sites: &[Site], stored: &
                 seen: &mut seen,
                 steps: &mut steps,
                 learnt: true,
+                is_noting: false,
             };
             let whole = world.all().is_ok() && world.is_complete;
             seen.is_complete &= whole;
@@ -117,7 +120,8 @@ fn functions(btf: &Btf, program: &Program<'_>) -> Vec<Function> {
 }
 
 impl World<'_> {
-    /// Goes through the functions until nothing is learnt.
+    /// Goes through the functions until nothing is learnt, and once more to
+    /// note what is seen: before, less is known than there is.
     fn all(&mut self) -> Result<(), Cut> {
         if let Some(main) = self.functions.first_mut() {
             main.entry = Some([Value::Unknown; ARGUMENTS]);
@@ -127,6 +131,10 @@ impl World<'_> {
             for index in 0..self.functions.len() {
                 self.function(index)?;
             }
+        }
+        self.is_noting = true;
+        for index in 0..self.functions.len() {
+            self.function(index)?;
         }
         for function in &self.functions {
             if let Some(Value::At(Place::Slot { site, offset: 0 })) = function.result
@@ -213,7 +221,9 @@ impl World<'_> {
         }
         let result = function.result;
         for (argument, ty) in arguments.iter().zip(prototype.parameters) {
-            if let (Value::At(Place::Slot { site, offset: 0 }), Some(ty)) = (argument, ty) {
+            if self.is_noting
+                && let (Value::At(Place::Slot { site, offset: 0 }), Some(ty)) = (argument, ty)
+            {
                 let text = format!("a parameter of {}", prototype.name);
                 self.seen.named.entry((*site, ty)).or_default().insert(text);
             }
@@ -251,7 +261,8 @@ impl World<'_> {
 
     /// Something is read or written.
     pub(crate) fn access(&mut self, place: Place, size: u8) {
-        if let Place::Slot { site, offset } = place
+        if self.is_noting
+            && let Place::Slot { site, offset } = place
             && let Ok(offset) = u64::try_from(offset)
         {
             self.seen.accesses.insert((site, (offset, size)));
@@ -275,6 +286,9 @@ impl World<'_> {
 
     /// Something is put into a place.
     pub(crate) fn keep(&mut self, place: Place, value: Value) {
+        if !self.is_noting {
+            return;
+        }
         let value = outside(value);
         let kept = &mut self.seen.kept;
         let kept = kept.entry(place).or_insert(value);
