@@ -107,7 +107,7 @@ impl Types {
             payload_at,
         };
         let sites = [site(FIRST), site(SECOND)];
-        let is_kernel = |name: &str| name == "task_struct";
+        let is_kernel = |name: &str, size| (name, size) == ("task_struct", 16);
         let verdicts = analyse(&self.btf, &is_kernel, &programs, &sites, stored);
         verdicts.try_into().unwrap()
     }
