@@ -8,7 +8,7 @@ use libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_TYPE_ARENA};
 
 use serde_json::{Value, json};
 
-use crate::arena::{PAGE, state};
+use crate::arena::{PAGE, Purpose, state};
 use crate::make::Maker;
 use crate::memory::Mapping;
 use crate::objects::{find, variables};
@@ -42,7 +42,12 @@ fn linked(maker: &mut Maker) -> Result<()> {
     let scratch = maker.kernel.member("bpf_arena", "scratch_page");
     let faulted: &[u64] = if scratch { &[NOWHERE] } else { &[] };
     let id = MapInfo::new(arena.as_fd())?.info.id;
-    let state = state(arena.max_entries(), &[(1, 2), (4, 6)], faulted);
+    let state = state(
+        arena.max_entries(),
+        &[(1, 2), (4, 6)],
+        faulted,
+        &[(Purpose::Pointed, 8)],
+    );
     maker.tell(arena, Told::nothing().state(state))?;
     maker.objects.extend(objects(id, start));
     let roots = json!({"value": {"typed": roots(start, start + NOWHERE * PAGE)}});
@@ -138,7 +143,7 @@ fn edges(maker: &mut Maker) -> Result<()> {
     };
     // Nobody has mapped it, so that it has no addresses yet.
     let map = maker.create(&spec("arena_nowhere", 0))?;
-    maker.tell(map, Told::nothing().state(state(PAGES, &[], &[])))?;
+    maker.tell(map, Told::nothing().state(state(PAGES, &[], &[], &[])))?;
 
     // The last page ends where the lower half of an address does. None can go beyond.
     const TOP: u64 = (1 << 46) + (1 << 32);
@@ -155,6 +160,6 @@ fn edges(maker: &mut Maker) -> Result<()> {
     memory.write(last, b"top").context("the last page")?;
     maker.hold(memory);
     let last = u64::from(PAGES) - 1;
-    let state = state(PAGES, &[(0, 1), (last, 1)], &[]);
+    let state = state(PAGES, &[(0, 1), (last, 1)], &[], &[(Purpose::Unknown, 2)]);
     maker.tell(map, Told::nothing().state(state))
 }
