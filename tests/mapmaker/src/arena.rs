@@ -95,7 +95,7 @@ impl Arena {
 
     /// What is known of it.
     pub(crate) fn told(&self) -> Told {
-        let state = state(self.map.max_entries(), &self.runs, &[], &self.purposes);
+        let state = state(self.map.max_entries(), &self.runs, &self.purposes);
         Told::nothing().state(state)
     }
 
@@ -119,13 +119,8 @@ impl Arena {
 }
 
 /// The state of an arena: how many pages are declared, which are there (the first of a run and how
-/// many), which were only touched, and what they are for.
-pub(crate) fn state(
-    declared: u32,
-    runs: &[(u64, u64)],
-    faulted: &[u64],
-    purposes: &[(Purpose, u64)],
-) -> Value {
+/// many), and what they are for.
+pub(crate) fn state(declared: u32, runs: &[(u64, u64)], purposes: &[(Purpose, u64)]) -> Value {
     let pages: u64 = runs.iter().map(|(_, pages)| pages).sum();
     let runs: Vec<Value> = runs
         .iter()
@@ -141,7 +136,7 @@ pub(crate) fn state(
         "declared_pages": declared,
         "mapped_pages": pages,
         "runs": runs,
-        "faulted_pages": faulted,
+        "faulted_pages": [],
         "account": Value::Object(account.into_iter().collect()),
         "complete": true,
     }})

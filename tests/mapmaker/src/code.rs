@@ -161,6 +161,6 @@ fn pages(maker: &mut Maker) -> Result<()> {
     }
     maker.hold(memory);
     let runs = [(0, 2), (7, 1), (99, 1)];
-    let state = arena::state(PAGES, &runs, &[], &[(Purpose::Unknown, 4)]);
+    let state = arena::state(PAGES, &runs, &[(Purpose::Unknown, 4)]);
     maker.tell(map, Told::nothing().state(state))
 }

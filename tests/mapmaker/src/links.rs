@@ -26,7 +26,8 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
 }
 
 fn linked(maker: &mut Maker) -> Result<()> {
-    /// Where the program looks for something and finds nothing.
+    /// Where the program looks for something and finds nothing. Only the kernel's own code leaves
+    /// a trace where it does so.
     const NOWHERE: u64 = 40;
     let object = maker.load(maker.open("linked")?)?;
     let arena = find(&object, "arena")?;
@@ -39,15 +40,9 @@ fn linked(maker: &mut Maker) -> Result<()> {
                 .run(&object, program, Input::Context(&address.to_le_bytes()))?;
         ensure!(result == 0, "{program} returned {result}");
     }
-    let scratch = maker.kernel.member("bpf_arena", "scratch_page");
-    let faulted: &[u64] = if scratch { &[NOWHERE] } else { &[] };
     let id = MapInfo::new(arena.as_fd())?.info.id;
-    let state = state(
-        arena.max_entries(),
-        &[(1, 2), (4, 6)],
-        faulted,
-        &[(Purpose::Pointed, 8)],
-    );
+    let runs = [(1, 2), (4, 6)];
+    let state = state(arena.max_entries(), &runs, &[(Purpose::Pointed, 8)]);
     maker.tell(arena, Told::nothing().state(state))?;
     maker.objects.extend(objects(id, start));
     let roots = json!({"value": {"typed": roots(start, start + NOWHERE * PAGE)}});
@@ -143,7 +138,7 @@ fn edges(maker: &mut Maker) -> Result<()> {
     };
     // Nobody has mapped it, so that it has no addresses yet.
     let map = maker.create(&spec("arena_nowhere", 0))?;
-    maker.tell(map, Told::nothing().state(state(PAGES, &[], &[], &[])))?;
+    maker.tell(map, Told::nothing().state(state(PAGES, &[], &[])))?;
 
     // The last page ends where the lower half of an address does. None can go beyond.
     const TOP: u64 = (1 << 46) + (1 << 32);
@@ -160,6 +155,6 @@ fn edges(maker: &mut Maker) -> Result<()> {
     memory.write(last, b"top").context("the last page")?;
     maker.hold(memory);
     let last = u64::from(PAGES) - 1;
-    let state = state(PAGES, &[(0, 1), (last, 1)], &[], &[(Purpose::Unknown, 2)]);
+    let state = state(PAGES, &[(0, 1), (last, 1)], &[(Purpose::Unknown, 2)]);
     maker.tell(map, Told::nothing().state(state))
 }
