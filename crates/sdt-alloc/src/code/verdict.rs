@@ -17,17 +17,20 @@ const MAX_MEMBERS: u32 = 1 << 20;
 /// Of more structs than this, nobody looks which one is within another.
 const MAX_CANDIDATES: usize = 64;
 
+/// Fewer accesses fit nearly every struct.
+const MIN_ACCESSES: usize = 4;
+
 /// How many prototypes are named as the source.
 const MAX_NAMED: usize = 3;
 
 /// Judges by the types of a program.
 pub(crate) struct Judge<'b> {
     btf: &'b Btf,
-    is_kernel: &'b dyn Fn(&str) -> bool,
+    is_kernel: &'b dyn Fn(&str, u64) -> bool,
 }
 
 impl<'b> Judge<'b> {
-    pub(crate) fn new(btf: &'b Btf, is_kernel: &'b dyn Fn(&str) -> bool) -> Self {
+    pub(crate) fn new(btf: &'b Btf, is_kernel: &'b dyn Fn(&str, u64) -> bool) -> Self {
         Self { btf, is_kernel }
     }
 
@@ -64,8 +67,11 @@ impl<'b> Judge<'b> {
 
     /// Whether a payload may be such a struct at all.
     fn is_possible(&self, ty: TypeId, of: &Site) -> bool {
-        let is_foreign = |name: &str| is_library(name) || (self.is_kernel)(name);
         let size = self.btf.size_of(ty).unwrap_or(u64::MAX);
+        let is_foreign = |name: &str| {
+            // Three underscores mark what programs know of a kernel's struct.
+            is_library(name) || name.contains("___") || (self.is_kernel)(name, size)
+        };
         size <= of.payload_size && !name_of(self.btf, ty).is_some_and(is_foreign)
     }
 
@@ -126,8 +132,7 @@ impl<'b> Judge<'b> {
 
     /// The structs of the program's own whose members are what is accessed.
     fn fitting(&self, accesses: &BTreeSet<Access>, of: &Site) -> Vec<TypeId> {
-        // One word fits nearly every struct.
-        if accesses.len() < 2 {
+        if accesses.len() < MIN_ACCESSES {
             return Vec::new();
         }
         let mut left = MAX_MEMBERS;

@@ -107,7 +107,7 @@ impl Types {
             payload_at,
         };
         let sites = [site(FIRST), site(SECOND)];
-        let is_kernel = |name: &str| name == "task_struct";
+        let is_kernel = |name: &str, size| (name, size) == ("task_struct", 16);
         let verdicts = analyse(&self.btf, &is_kernel, &programs, &sites, stored);
         verdicts.try_into().unwrap()
     }
@@ -231,6 +231,18 @@ fn pointers_are_found_where_they_were_put() {
         let [verdict, _] = types.analyse(&[taker, putter], &[], 0);
         assert_eq!(verdict.from, "a parameter of update", "{kind}");
     }
+    // An update, with a value on the stack; other helpers take such, too.
+    for (key, expected) in [(10, "a parameter of update"), (8, "")] {
+        let putter = slot(Asm::default().function(types.main));
+        let putter = putter.store(10, -16, 0).mov(2, key).add(2, -4);
+        let putter = putter.mov(3, 10).add(3, -32).map(1, STORAGE).helper();
+        let putter = library(&types, putter);
+        let taker = Asm::default().function(types.main);
+        let taker = place(taker, 1).load(2, 0, 16).call(1).exit();
+        let taker = taker.function(types.update).exit();
+        let [verdict, _] = types.analyse(&[taker, putter], &[], 0);
+        assert_eq!(verdict.from, expected);
+    }
     // Somebody puts something else there.
     let putter = slot(Asm::default().function(types.main)).section(6, BSS, 128);
     let putter = library(&types, putter.store(6, 0, 0).store(6, 0, 9));
@@ -333,13 +345,13 @@ fn members_tell_where_only_one_struct_has_them() {
             expected.map(|from| ("struct task_ctx", from)),
         );
     };
-    let two = Some("the only struct that fits 2 accesses");
-    fits(&[(0x61, 8), (0x79, 24)], two);
-    fits(&[(0x61, 4), (0x79, 16)], two);
-    // Past its end; across two members; of `other_ctx` as well; one alone.
-    fits(&[(0x61, 8), (0x79, 32)], None);
-    fits(&[(0x79, 0), (0x79, 16)], None);
-    fits(&[(0x61, 8)], None);
+    const FOUR: [(u8, i16); 4] = [(0x61, 0), (0x61, 4), (0x61, 8), (0x79, 24)];
+    fits(&FOUR, Some("the only struct that fits 4 accesses"));
+    // Too few; past the end; across two members.
+    fits(&FOUR[..3], None);
+    for other in [(0x79, 32), (0x79, 0), (0x61, 24), (0x61, 12)] {
+        fits(&[FOUR[0], FOUR[1], FOUR[2], other], None);
+    }
 }
 
 #[test]
