@@ -20,7 +20,7 @@ pub(super) struct Dump {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Allocator {
-    map: u32,
+    pub(super) map: u32,
     pub(super) symbol: String,
     pub(super) arena: u32,
     pub(super) layout: Option<String>,
@@ -118,6 +118,11 @@ impl Allocator {
             }
         }
         lines
+    }
+
+    /// How many elements are in use.
+    pub(super) fn used(&self) -> usize {
+        self.live + self.misplaced
     }
 
     fn live(&self) -> impl Iterator<Item = &Slot> {
