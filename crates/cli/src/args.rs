@@ -179,6 +179,12 @@ pub(crate) struct Dump {
     pub(crate) limit: Option<u64>,
     #[command(flatten)]
     pub(crate) allocators: AllocatorArgs,
+    /// Follow pointers into arenas to at most this many objects
+    ///
+    /// An object is shown once, where the first pointer leads to it. 0 follows none: pointers are
+    /// then bare addresses. [default: 1000000]
+    #[arg(long, value_name = "N")]
+    pub(crate) follow_objects: Option<u64>,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]

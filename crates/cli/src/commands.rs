@@ -72,6 +72,7 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let mut maps = list(&*accessor, &log)?;
     let mut options = options(&args.source.source, args.format.into(), &output);
     options.limit = args.limit;
+    options.follow.objects = args.follow_objects.unwrap_or(options.follow.objects);
     options.types.clone_from(&args.allocators.types);
     options.wanted = render::Wanted {
         allocators: args.allocators.allocator.clone(),

@@ -12,6 +12,8 @@ pub(crate) struct Truth {
     pub(crate) maps: Vec<TruthMap>,
     /// Patterns of the allocators in arenas.
     pub(crate) allocators: Vec<Value>,
+    /// Patterns of objects in arenas that pointers lead to.
+    pub(crate) objects: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -87,6 +89,9 @@ pub(crate) struct Dump {
     /// The allocators in arenas.
     #[serde(default)]
     pub(crate) allocators: Vec<Value>,
+    /// Objects in arenas that are shown on their own.
+    #[serde(default)]
+    pub(crate) objects: Vec<Value>,
     /// Whether all maps could be listed.
     pub(crate) complete: bool,
 }

@@ -18,6 +18,7 @@ mod damage;
 mod documents;
 mod guest;
 mod info;
+mod objects;
 mod pattern;
 mod programs;
 mod rows;

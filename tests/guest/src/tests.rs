@@ -10,7 +10,7 @@ use crate::checks::agree;
 use crate::documents::Dump;
 use crate::guest::{Guest, parse};
 use crate::witnesses::Backend;
-use crate::{agreement, allocators, bpftool, info, programs, rows, support};
+use crate::{agreement, allocators, bpftool, info, objects, programs, rows, support};
 
 const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
@@ -51,7 +51,7 @@ fn dump_names_the_kernel(guest: &Guest) {
 
 /// The tests that read the frozen guest.
 mod frozen {
-    use super::{Backend, Guest, allocators, bpftool, info, programs, rows, support};
+    use super::{Backend, Guest, allocators, bpftool, info, objects, programs, rows, support};
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
@@ -72,11 +72,17 @@ mod frozen {
     pub(super) fn allocators_are_true(guest: &Guest) {
         allocators::are_true(guest, Backend::Guest);
     }
+
+    pub(super) fn objects_are_true(guest: &Guest) {
+        objects::are_true(guest, Backend::Guest);
+    }
 }
 
 /// The tests that read what bpfreeze said inside.
 mod live {
-    use super::{Backend, Guest, agreement, allocators, bpftool, info, programs, rows, support};
+    use super::{
+        Backend, Guest, agreement, allocators, bpftool, info, objects, programs, rows, support,
+    };
 
     pub(super) use agreement::frozen_and_live_agree;
     pub(super) use bpftool::format_is_met_live as bpftools_format_is_met;
@@ -97,6 +103,10 @@ mod live {
     pub(super) fn allocators_are_true(guest: &Guest) {
         allocators::are_true(guest, Backend::Live);
     }
+
+    pub(super) fn objects_are_true(guest: &Guest) {
+        objects::are_true(guest, Backend::Live);
+    }
 }
 
 macro_rules! for_guests {
@@ -110,6 +120,7 @@ macro_rules! for_guests {
                 documents_are_valid
                 dump_is_true
                 allocators_are_true
+                objects_are_true
                 bpftool_agrees
                 bpftools_format_is_met
                 dump_names_the_kernel
@@ -120,6 +131,7 @@ macro_rules! for_guests {
                 programs_are_listed
                 dump_is_true
                 allocators_are_true
+                objects_are_true
                 frozen_and_live_agree
                 bpftools_format_is_met
             ]);

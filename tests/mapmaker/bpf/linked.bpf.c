@@ -46,6 +46,8 @@ struct node __arena *ring;
 /* Two that share what both their left sides point at. */
 struct pair __arena *pairs[2];
 struct hall __arena *hall;
+/* A number inside of the hall. */
+__u32 __arena *wall;
 /* The third of some items. */
 struct item __arena *middle;
 struct item __arena *items;
@@ -129,6 +131,7 @@ int build(struct start *start)
         hall->walls[at] = at * 7;
     hall->door = node_at(nodes, NODES - 1);
     hall->last = 0x1a57;
+    wall = &hall->walls[700];
 
     nowhere = (struct node __arena *)(base + 40 * PAGE);
     untyped = memory + PAGE;

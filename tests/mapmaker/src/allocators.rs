@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{Map, MapCore, MapHandle, MapInfo, Object};
+use libbpf_rs::{MapHandle, MapInfo, Object};
 use serde_json::{Value, json};
 
 use crate::arena::Arena;
 use crate::datum::{Datum, shown};
 use crate::make::Maker;
-use crate::objects::find;
+use crate::objects::{find, variables};
 use crate::programs::Input;
 use crate::threads::Task;
 use crate::tree::{self, Index, Kind, Layout, Place, Slot, Tree};
@@ -135,14 +135,6 @@ impl World {
     }
 }
 
-/// The map of an object's variables.
-fn variables(object: &Object) -> Result<MapHandle> {
-    let is_one = |map: &Map<'_>| map.name().to_string_lossy().ends_with(".bss");
-    let map = object.maps().find(is_one);
-    let map = map.context("the object has no variables")?;
-    Ok(MapHandle::try_from(&map)?)
-}
-
 /// Who has the slots of an allocator.
 #[derive(Debug, Default)]
 struct Owners {
@@ -236,14 +228,14 @@ impl Described<'_> {
         if live > 0 {
             members.insert("layout".to_owned(), json!(tree.layout.name()));
             members.insert("payload_size".to_owned(), json!(tree.payload_size()));
-            members.insert("type".to_owned(), json!(self.kind));
+            let kind = format!("struct {}", self.kind);
+            members.insert("type".to_owned(), json!(kind));
         }
         if let Some(owners) = self.owners {
-            let owned = slots.iter().filter(|slot| slot.kind == Kind::Live);
-            let owned = owned.filter(|slot| owners.of.contains_key(&slot.idx));
-            let owned = owned.count();
+            let used = slots.iter().filter(|slot| slot.kind != Kind::Freed);
+            let unowned = used.filter(|slot| !owners.of.contains_key(&slot.idx));
             members.insert("owners_without_slot".to_owned(), json!(owners.lost));
-            members.insert("slots_without_owner".to_owned(), json!(live - owned));
+            members.insert("slots_without_owner".to_owned(), json!(unowned.count()));
         }
         Ok(pattern)
     }

@@ -35,6 +35,7 @@ pub(crate) struct Maker {
     folder: PathBuf,
     truths: Vec<MapTruth>,
     pub(crate) allocators: Vec<Value>,
+    pub(crate) objects: Vec<Value>,
     skipped: Vec<Skipped>,
     maps: Vec<MapHandle>,
     held: Vec<Box<dyn Any>>,
@@ -50,6 +51,7 @@ impl Maker {
             folder,
             truths: Vec::new(),
             allocators: Vec::new(),
+            objects: Vec::new(),
             skipped: Vec::new(),
             maps: Vec::new(),
             held: Vec::new(),
@@ -102,6 +104,7 @@ impl Maker {
             maps: std::mem::take(&mut self.truths),
             programs,
             allocators: std::mem::take(&mut self.allocators),
+            objects: std::mem::take(&mut self.objects),
             skipped: std::mem::take(&mut self.skipped),
         })
     }

@@ -18,6 +18,8 @@ pub(crate) struct Truth {
     pub(crate) programs: Vec<Value>,
     /// Patterns of the allocators in arenas.
     pub(crate) allocators: Vec<Value>,
+    /// Patterns of objects in arenas that pointers lead to.
+    pub(crate) objects: Vec<Value>,
     /// What this kernel lacks, so that it was not made.
     pub(crate) skipped: Vec<Skipped>,
 }

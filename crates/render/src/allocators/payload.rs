@@ -269,7 +269,11 @@ fn codes(
     let mut codes = Vec::new();
     let mut failed = Vec::new();
     let users = progs.progs.iter();
-    for prog in users.filter(|prog| prog.map_ids.iter().any(|map| sections.contains(map))) {
+    let users = users.filter(|prog| prog.map_ids.iter().any(|map| sections.contains(map)));
+    let btf_ids: BTreeSet<u32> = users.filter_map(|prog| prog.btf_id).collect();
+    // Those that never name the section have the same types, and slots too.
+    let has_types = |id: Option<u32>| id.is_some_and(|id| btf_ids.contains(&id));
+    for prog in progs.progs.iter().filter(|prog| has_types(prog.btf_id)) {
         match context.accessor.code(prog) {
             Ok(Some(code)) if code.btf.as_ref().is_some_and(|of| Rc::ptr_eq(of, btf)) => {
                 codes.push(code);

@@ -17,6 +17,9 @@ const MAX_MEMBERS: u32 = 1 << 20;
 /// Of more structs than this, nobody looks which one is within another.
 const MAX_CANDIDATES: usize = 64;
 
+/// Fewer accesses fit nearly every struct.
+const MIN_ACCESSES: usize = 4;
+
 /// How many prototypes are named as the source.
 const MAX_NAMED: usize = 3;
 
@@ -126,8 +129,7 @@ impl<'b> Judge<'b> {
 
     /// The structs of the program's own whose members are what is accessed.
     fn fitting(&self, accesses: &BTreeSet<Access>, of: &Site) -> Vec<TypeId> {
-        // One word fits nearly every struct.
-        if accesses.len() < 2 {
+        if accesses.len() < MIN_ACCESSES {
             return Vec::new();
         }
         let mut left = MAX_MEMBERS;

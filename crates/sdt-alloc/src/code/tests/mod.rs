@@ -333,13 +333,13 @@ fn members_tell_where_only_one_struct_has_them() {
             expected.map(|from| ("struct task_ctx", from)),
         );
     };
-    let two = Some("the only struct that fits 2 accesses");
-    fits(&[(0x61, 8), (0x79, 24)], two);
-    fits(&[(0x61, 4), (0x79, 16)], two);
-    // Past its end; across two members; of `other_ctx` as well; one alone.
-    fits(&[(0x61, 8), (0x79, 32)], None);
-    fits(&[(0x79, 0), (0x79, 16)], None);
-    fits(&[(0x61, 8)], None);
+    const FOUR: [(u8, i16); 4] = [(0x61, 0), (0x61, 4), (0x61, 8), (0x79, 24)];
+    fits(&FOUR, Some("the only struct that fits 4 accesses"));
+    // Too few; past the end; across two members.
+    fits(&FOUR[..3], None);
+    for other in [(0x79, 32), (0x79, 0), (0x61, 24), (0x61, 12)] {
+        fits(&[FOUR[0], FOUR[1], FOUR[2], other], None);
+    }
 }
 
 #[test]
