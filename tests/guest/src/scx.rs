@@ -28,6 +28,8 @@ struct Scheduler {
     guest: &'static str,
     /// Its allocator of what it keeps for each task.
     tasks: &'static str,
+    /// What that keeps, with a member `pid`.
+    payload: &'static str,
     /// Its own statistics of all its allocators.
     stats: &'static str,
     /// How its elements are laid out.
@@ -39,6 +41,7 @@ struct Scheduler {
 const RUSTY: Scheduler = Scheduler {
     guest: "scx_rusty",
     tasks: "sdt_task_allocator",
+    payload: "struct task_ctx",
     stats: "sdt_stats",
     layout: "header",
     // Its second allocator forgets the stack of the first, and four pages that were kept there.
@@ -48,6 +51,7 @@ const RUSTY: Scheduler = Scheduler {
 const P2DQ: Scheduler = Scheduler {
     guest: "scx_p2dq",
     tasks: "scx_task_allocator",
+    payload: "struct task_p2dq",
     stats: "alloc_stats",
     layout: "trailer",
     unknown_pages: 0,
@@ -144,6 +148,14 @@ impl Cell {
             let file = format!("{}-{}.txt", self.scheduler.guest, self.backend.name());
             fs::write(PathBuf::from(folder).join(file), summary).expect("a place for results");
         }
+    }
+
+    /// What is kept for a task has the type that it has, and says whose it is.
+    fn payloads_know_their_tasks(&self) {
+        let dump = self.dump();
+        let allocator = self.tasks(&dump);
+        assert_eq!(allocator.payload.as_deref(), Some(self.scheduler.payload));
+        agree(allocator.strangers());
     }
 
     /// The scheduler itself counts as many elements.
@@ -244,6 +256,7 @@ macro_rules! for_schedulers {
             for_schedulers!(@backend $scheduler, guest, Guest: [
                 nothing_is_missing
                 tasks_have_slots
+                payloads_know_their_tasks
                 scheduler_counts_as_many
                 pages_are_accounted_for
                 contract_is_kept
@@ -252,6 +265,7 @@ macro_rules! for_schedulers {
             for_schedulers!(@backend $scheduler, live, Live: [
                 nothing_is_missing
                 tasks_have_slots
+                payloads_know_their_tasks
                 pages_are_accounted_for
                 frozen_and_live_agree
                 reading_leaves_no_trace
