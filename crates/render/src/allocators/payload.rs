@@ -13,6 +13,7 @@ use super::{Found, Survey};
 use crate::Options;
 use crate::context::Context;
 use crate::follow::{ObjectType, Scanner};
+use crate::object::Object;
 use crate::walk::Causes;
 
 /// Slots are aligned to no more than this.
@@ -63,6 +64,13 @@ impl Survey<'_> {
         self.by_option(&scanner, &options.types);
         for map in maps {
             scanner.map(context, self, map);
+        }
+        for (&id, surveyed) in &self.arenas {
+            if let Some(globals) = &surveyed.globals {
+                let read = globals.read(&surveyed.arena);
+                let object = Object::new(&globals.shape, read.bytes());
+                scanner.variables(self, id, &globals.btf, &object);
+            }
         }
         self.scan_payloads(&mut scanner);
         self.by_pointers(&scanner);
@@ -156,9 +164,9 @@ impl Survey<'_> {
             return;
         };
         let kernel = context.accessor.vmlinux_btf().ok();
-        let is_kernel = |name: &str| {
-            let find = |kernel: &Rc<Btf>| kernel.find(Kind::Struct, name);
-            kernel.as_ref().and_then(find).is_some()
+        let is_kernel = |name: &str, size: u64| {
+            let of = |kernel: &Rc<Btf>| kernel.record(name).is_ok_and(|of| of.size() == size);
+            kernel.as_ref().is_some_and(of)
         };
         let sections: BTreeSet<u32> = self.allocators.iter().map(|found| found.map).collect();
         let mut done: BTreeSet<*const Btf> = BTreeSet::new();
@@ -203,7 +211,7 @@ impl Survey<'_> {
     fn ask(
         &self,
         btf: &Btf,
-        is_kernel: &dyn Fn(&str) -> bool,
+        is_kernel: &dyn Fn(&str, u64) -> bool,
         codes: &[Code],
         own: &[usize],
     ) -> Vec<sdt_alloc::code::Verdict> {

@@ -27,6 +27,12 @@ impl SlotRef {
     pub(crate) fn offset_of(&self, at: ArenaPtr) -> i64 {
         at.get().wrapping_sub(self.slot.payload.get()).cast_signed()
     }
+
+    /// The address so far behind the start of the payload.
+    pub(crate) fn payload_at(&self, offset: i64) -> Option<ArenaPtr> {
+        let at = self.slot.payload.get().checked_add_signed(offset);
+        at.map(ArenaPtr::new)
+    }
 }
 
 /// How many slots there are of each state.

@@ -1,6 +1,7 @@
 //! Pointers that were followed, and the objects that wait behind the maps.
 
-use std::io;
+use std::borrow::Cow;
+use std::{io, mem};
 
 use bpfmaps::Bytes;
 
@@ -12,6 +13,29 @@ use crate::allocators::Owner;
 use crate::follow::{Follower, InSlot, Met, ObjectType, Pointer, Read, Site};
 use crate::hex::Hex;
 use crate::object::Object;
+
+/// What stands before the object that a pointer leads to.
+const ARROW: &str = "→ ";
+
+/// A value under its name, which an object that is pointed to shares its line
+/// with.
+pub(super) fn item<'a>(label: Cow<'a, str>, doc: Doc<'a>) -> Item<'a> {
+    match doc {
+        Doc::List(mut list) if list.grid.is_none() && list.left_out == 0 => {
+            match list.items.as_mut_slice() {
+                [only] if only.label.starts_with(ARROW) => Item {
+                    label: format!("{label} {}", only.label).into(),
+                    doc: mem::replace(&mut only.doc, Doc::word(Role::Plain, "")),
+                },
+                _ => Item {
+                    label,
+                    doc: Doc::List(list),
+                },
+            }
+        }
+        doc => Item { label, doc },
+    }
+}
 
 /// A pointer, and what it leads to.
 pub(super) fn pointer(pointer: &Pointer, from: &Site<'_>) -> Doc<'static> {
@@ -28,7 +52,7 @@ pub(super) fn pointer(pointer: &Pointer, from: &Site<'_>) -> Doc<'static> {
     match met {
         Met::Here(reached) => {
             let site = reached.site(from);
-            let label = format!("→ {type_name} at {at:#x}");
+            let label = format!("{ARROW}{type_name} at {at:#x}");
             labelled(label, target(&reached.ty, &reached.read, &site))
         }
         Met::Elsewhere { is_above } => {
@@ -66,6 +90,8 @@ fn in_slot(place: &InSlot, from: &Site<'_>) -> String {
     let mut text = format!("{name} #{}", of.slot.idx);
     match *offset {
         0 => {}
+        // The header of a slot stands for the slot.
+        _ if of.payload_at(*offset) == Some(of.slot.data) => {}
         offset if offset < 0 => text += &format!("-{:#x}", offset.unsigned_abs()),
         offset => text += &format!("+{offset:#x}"),
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::columns::{record_cells, record_columns};
 use super::doc::{Doc, Item, List, ListKind};
-use super::follow::pointer;
+use super::follow::{item, pointer};
 use super::page::Role;
 use super::special::special;
 use super::table::{Align, Cell, Column, Grid, Row};
@@ -108,10 +108,7 @@ fn fields<'a>(object: &Object<'a>, record: &'a Record) -> Doc<'a> {
     let mut items: Vec<Item<'a>> = all
         .iter()
         .filter(|(_, field)| !(folded && field.is_zero()) && (missing < 2 || !field.is_missing()))
-        .map(|&(label, field)| Item {
-            label: label.into(),
-            doc: value(&field),
-        })
+        .map(|&(label, field)| item(label.into(), value(&field)))
         .collect();
     if folded {
         items.push(note(Role::Faint, format!("… {zeros} zero fields")));
@@ -152,10 +149,7 @@ fn section<'a>(object: &Object<'a>, record: &'a Record) -> Doc<'a> {
             .filter(move |(_, variable)| zero == (variable.is_zero() && record.members.len() > FEW))
     };
     let mut items: Vec<Item<'a>> = named(false)
-        .map(|(label, variable)| Item {
-            label: label.into(),
-            doc: value(&variable),
-        })
+        .map(|(label, variable)| item(label.into(), value(&variable)))
         .collect();
     let zeros: Vec<Item<'a>> = named(true)
         .map(|(label, _)| Item {
@@ -299,13 +293,11 @@ impl Run<'_> {
 }
 
 fn labelled_run<'a>(run: &Run<'a>) -> Item<'a> {
-    Item {
-        label: run.label().into(),
-        doc: match (&run.element.node.form, run.element.is_zero()) {
-            (Form::Record(_), true) => Doc::word(Role::Faint, "all zero"),
-            _ => value(&run.element),
-        },
-    }
+    let doc = match (&run.element.node.form, run.element.is_zero()) {
+        (Form::Record(_), true) => Doc::word(Role::Faint, "all zero"),
+        _ => value(&run.element),
+    };
+    item(run.label().into(), doc)
 }
 
 /// Two equal elements are written twice, more with their number.
