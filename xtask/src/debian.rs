@@ -71,6 +71,8 @@ pub(crate) struct Kernel {
     /// The files of those modules that guests load and that it does not have built in, in the
     /// order in which to load them.
     pub(crate) modules: Vec<PathBuf>,
+    /// How it was configured, if that is in its package.
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl Kernel {
@@ -86,6 +88,7 @@ impl Kernel {
             package: folder.file_name()?.to_string_lossy().into_owned(),
             vmlinuz,
             modules: modules.into_iter().filter(|path| path.is_file()).collect(),
+            config: Some(folder.join("config")).filter(|path| path.is_file()),
         })
     }
 }
@@ -168,7 +171,7 @@ fn cached(folder: &Path) -> Option<Kernel> {
         .max_by_key(|kernel| version(&kernel.package))
 }
 
-/// Takes the image and a few modules out of packages; the rest of them is large and not needed.
+/// Takes the image, its configuration and a few modules out of packages; the rest of them is large and not needed.
 fn fetch(apt: &Apt, package: &str, folder: &Path) -> Result<Kernel> {
     let work = folder.join("partial");
     if work.exists() {
@@ -193,6 +196,10 @@ fn fetch(apt: &Apt, package: &str, folder: &Path) -> Result<Kernel> {
     let vmlinuz = named(&|name| name == "vmlinuz" || name.starts_with("vmlinuz-"));
     let vmlinuz = vmlinuz.with_context(|| format!("no vmlinuz in {package}"))?;
     fs::rename(vmlinuz, whole.join("vmlinuz"))?;
+    let config = named(&|name| name == "config" || name.starts_with("config-"));
+    if let Some(config) = config {
+        fs::rename(config, whole.join("config"))?;
+    }
     for module in MODULES {
         let (plain, packed) = (format!("{module}.ko"), format!("{module}.ko.xz"));
         let place = whole.join("modules").join(&plain);

@@ -198,7 +198,10 @@ impl Parts {
     fn new(variant: Variant, contents: &Contents, home: &Path) -> Result<Self> {
         let machine = variant.machine();
         let kernel = debian::kernel(variant.series())?;
-        let initrd = contents.pack(&kernel)?;
+        let initrd = match variant.scheduler() {
+            Some(scheduler) => contents.with(scheduler, &kernel)?.pack(&kernel)?,
+            None => contents.pack(&kernel)?,
+        };
         Ok(Self {
             fingerprint: fingerprint(&machine, &kernel, &initrd)?,
             folder: home.join(variant.name()),
@@ -253,8 +256,9 @@ impl Parts {
         let out = folder.join("out");
         fs::create_dir_all(&out)?;
         let sent = folder.join("sent");
+        // What is sent may be several archives.
         run(Command::new("tar")
-            .arg("-xf")
+            .args(["--ignore-zeros", "-xf"])
             .arg(&sent)
             .arg("-C")
             .arg(&out))?;

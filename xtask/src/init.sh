@@ -58,6 +58,16 @@ alone() {
     done
 }
 
+# send FILES: through the port; the last one of a name counts
+send() {
+    for port in /sys/class/virtio-ports/*; do
+        [ "$(cat "$port/name")" = sent ] && tar -c -f "/dev/${port##*/}" "$@"
+    done
+}
+
+# shellcheck disable=SC1091
+[ ! -e /scx.sh ] || . /scx.sh
+
 PLAN=$(word guest.plan)
 SEED=$(word guest.seed)
 cd /out || fail "no /out"
@@ -126,9 +136,7 @@ rm -f truth.json.gz
 gzip -1 truth.json
 echo "bpfreeze-guest: witnesses have spoken at $(uptime_ms) ms"
 
-for port in /sys/class/virtio-ports/*; do
-    [ "$(cat "$port/name")" = sent ] && tar -c -f "/dev/${port##*/}" .
-done
+send .
 alone
 echo "bpfreeze-guest: ready at $(uptime_ms) ms"
 sleep 1000000

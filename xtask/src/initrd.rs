@@ -11,7 +11,9 @@ use crate::artifacts;
 use crate::cpio::Archive;
 use crate::debian::Kernel;
 use crate::install;
+use crate::paths;
 use crate::run::capture;
+use crate::scheduler::Scheduler;
 
 /// The first program of the guest.
 const INIT: &str = include_str!("init.sh");
@@ -26,7 +28,7 @@ pub(crate) enum Live {
 }
 
 /// What all guests have: the place of each file, and the file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Contents(Vec<(String, PathBuf)>);
 
 /// Builds the programs.
@@ -69,6 +71,31 @@ fn libraries(programs: &[(String, PathBuf)]) -> Result<BTreeSet<String>> {
 }
 
 impl Contents {
+    /// These, and a scheduler with what it looks for.
+    ///
+    /// # Errors
+    /// Fails if the scheduler cannot be built, or the kernel came without its configuration.
+    pub(crate) fn with(&self, scheduler: Scheduler, kernel: &Kernel) -> Result<Self> {
+        let program = (format!("bin/{}", scheduler.name), scheduler.program()?);
+        let mut files = self.0.clone();
+        let there: BTreeSet<&String> = self.0.iter().map(|(place, _)| place).collect();
+        for library in libraries(std::slice::from_ref(&program))? {
+            let place = library.trim_start_matches('/').to_owned();
+            if !there.contains(&place) {
+                files.push((place, library.into()));
+            }
+        }
+        files.push(program);
+        let config = kernel.config.clone().with_context(|| {
+            let package = &kernel.package;
+            format!("no configuration of {package} in the cache; remove it there, to fetch it anew")
+        })?;
+        files.push(("boot/config".to_owned(), config));
+        let script = paths::workspace().join("xtask/src/scx.sh");
+        files.push(("scx.sh".to_owned(), script));
+        Ok(Self(files))
+    }
+
     /// The archive for a guest with this kernel.
     ///
     /// # Errors

@@ -54,6 +54,18 @@ const GUEST: &[Package] = &[
     program("dpkg", "dpkg-deb"),
 ];
 
+/// What building published schedulers needs.
+const SCHEDULERS: &[Package] = &[
+    program("clang-19", "clang-19"),
+    program("llvm-19", "llvm-strip-19"),
+    program("pkg-config", "pkg-config"),
+    program("protobuf-compiler", "protoc"),
+    file("libelf-dev", "/usr/include/gelf.h"),
+    file("zlib1g-dev", "/usr/include/zlib.h"),
+    file("libseccomp-dev", "/usr/include/seccomp.h"),
+    file("libssl-dev", "/usr/include/openssl/ssl.h"),
+];
+
 /// Makes sure that the workspace can be built.
 ///
 /// # Errors
@@ -68,6 +80,14 @@ pub(crate) fn for_build() -> Result<()> {
 /// As [`for_build`].
 pub(crate) fn for_guests() -> Result<()> {
     ensure(BUILD.iter().chain(GUEST))
+}
+
+/// Makes sure that published schedulers can be built.
+///
+/// # Errors
+/// As [`for_build`].
+pub(crate) fn for_schedulers() -> Result<()> {
+    ensure(SCHEDULERS.iter())
 }
 
 fn ensure<'a>(packages: impl Iterator<Item = &'a Package>) -> Result<()> {

@@ -18,6 +18,7 @@ mod paths;
 mod qemu;
 mod qmp;
 mod run;
+mod scheduler;
 mod support;
 mod tidy;
 mod variant;
@@ -49,6 +50,9 @@ enum Task {
     Test(TestArgs),
     /// Runs every kernel by every backend, and prints a table of these cells.
     TestMatrix(MatrixArgs),
+    /// Runs published schedulers in guests under load, and checks what is found of them: the cells
+    /// of the matrix that bear their names.
+    Scx(ScxArgs),
     /// Runs what a change must pass: formatting, lints, tidy, documentation, tests, the matrix.
     Ci(TestArgs),
     /// Runs the benchmarks on a guest with large maps.
@@ -80,7 +84,7 @@ impl TestArgs {
 
 #[derive(Debug, Args)]
 struct MatrixArgs {
-    /// Run this cell only, such as 6.12/guest or 7.2/live; repeatable.
+    /// Run this cell only, such as 6.12/guest, 7.2/live or `scx_rusty/guest`; repeatable.
     #[arg(long = "cell", value_name = "KERNEL/BACKEND")]
     cells: Vec<Cell>,
     /// Keep the guests whose cells passed. Those of cells that failed stay in any case.
@@ -89,6 +93,13 @@ struct MatrixArgs {
     /// Write the support table into README.md, instead of comparing it.
     #[arg(long, conflicts_with = "cells")]
     write: bool,
+}
+
+#[derive(Debug, Args)]
+struct ScxArgs {
+    /// Keep the guests whose cells passed. Those of cells that failed stay in any case.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Debug, Args)]
@@ -118,6 +129,9 @@ fn perform(task: Task) -> Result<()> {
         Task::Demo => demo::demo(),
         Task::Test(args) => check::test(args.guests()),
         Task::TestMatrix(args) => matrix(&args),
+        Task::Scx(args) => {
+            matrix::run_cells(&Cell::of_schedulers(), served(args.keep), Table::Check)
+        }
         Task::Ci(args) => check::ci(args.guests()),
         Task::Bench { filter } => check::bench(&filter),
         Task::Guest(args) => guests(&args),
@@ -125,16 +139,19 @@ fn perform(task: Task) -> Result<()> {
     }
 }
 
-fn matrix(args: &MatrixArgs) -> Result<()> {
-    let served = match args.keep {
+fn served(keep: bool) -> Served {
+    match keep {
         true => Served::Keep,
         false => Served::Remove,
-    };
+    }
+}
+
+fn matrix(args: &MatrixArgs) -> Result<()> {
     let table = match args.write {
         true => Table::Write,
         false => Table::Check,
     };
-    matrix::run_cells(&args.cells, served, table)
+    matrix::run_cells(&args.cells, served(args.keep), table)
 }
 
 fn guests(args: &GuestArgs) -> Result<()> {

@@ -21,6 +21,9 @@ use crate::variant::Variant;
 /// A guest for each kernel.
 const KERNELS: [Variant; 4] = [Variant::V6_1, Variant::La57, Variant::V6_18, Variant::V7_2];
 
+/// A guest for each scheduler.
+const SCHEDULERS: [Variant; 2] = [Variant::ScxRusty, Variant::ScxP2dq];
+
 /// A way to the maps of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backend {
@@ -49,7 +52,7 @@ impl Backend {
     }
 }
 
-/// One kernel by one backend. Its name is `KERNEL/BACKEND`.
+/// One kernel, or one scheduler, by one backend. Its name is `KERNEL/BACKEND`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cell {
     variant: Variant,
@@ -58,8 +61,7 @@ pub(crate) struct Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kernel, backend) = (self.variant.series().name, self.backend.name());
-        f.pad(&format!("{kernel}/{backend}"))
+        f.pad(&format!("{}/{}", self.subject(), self.backend.name()))
     }
 }
 
@@ -76,9 +78,26 @@ impl FromStr for Cell {
 }
 
 impl Cell {
+    fn of(variants: &[Variant]) -> impl Iterator<Item = Self> {
+        let cells = |&variant: &Variant| Backend::ALL.map(|backend| Self { variant, backend });
+        variants.iter().flat_map(cells)
+    }
+
     fn all() -> impl Iterator<Item = Self> {
-        let cells = |variant| Backend::ALL.map(|backend| Self { variant, backend });
-        KERNELS.into_iter().flat_map(cells)
+        Self::of(&KERNELS).chain(Self::of(&SCHEDULERS))
+    }
+
+    /// Those of published schedulers.
+    pub(crate) fn of_schedulers() -> Vec<Self> {
+        Self::of(&SCHEDULERS).collect()
+    }
+
+    /// What is read: a kernel whose maps were filled, or a scheduler.
+    fn subject(self) -> &'static str {
+        match self.variant.scheduler() {
+            Some(scheduler) => scheduler.name,
+            None => self.variant.series().name,
+        }
     }
 
     /// What the names of its tests begin with.
@@ -87,6 +106,9 @@ impl Cell {
             Variant::V6_1 => "matrix::v6_1",
             Variant::V6_18 => "matrix::v6_18",
             Variant::V7_2 => "matrix::v7_2",
+            Variant::ScxRusty | Variant::ScxP2dq => {
+                return format!("scx::matrix::{}::{}::", self.subject(), self.backend.name());
+            }
             other => other.name(),
         };
         format!("tests::{kernel}::{}::", self.backend.name())
@@ -94,7 +116,20 @@ impl Cell {
 
     /// Where its tests write what they found.
     fn results(self) -> String {
-        format!("{}-{}.json", self.variant.name(), self.backend.name())
+        let ending = match self.variant.scheduler() {
+            Some(_) => "txt",
+            None => "json",
+        };
+        format!("{}-{}.{ending}", self.variant.name(), self.backend.name())
+    }
+
+    /// What its tests found, in a line.
+    fn found(self, results: &Path) -> Result<String> {
+        let results = results.join(self.results());
+        match self.variant.scheduler() {
+            Some(_) => Ok(fs::read_to_string(results)?.trim().to_owned()),
+            None => Ok(Types::read(&results)?.summary()),
+        }
     }
 }
 
@@ -170,7 +205,7 @@ pub(crate) fn run_cells(named: &[Cell], served: Served, table: Table) -> Result<
         bail!("{} of {count} cells of the matrix failed", failed.len());
     }
     if named.is_empty() {
-        let columns = all.iter().map(|cell| {
+        let columns = Cell::of(&KERNELS).map(|cell| {
             let title = format!("{} {}", cell.variant.series().name, cell.backend.title());
             Ok((title, Types::read(&results.join(cell.results()))?))
         });
@@ -185,7 +220,7 @@ pub(crate) fn run_cells(named: &[Cell], served: Served, table: Table) -> Result<
 /// # Errors
 /// Fails if one of them cannot be made.
 pub(crate) fn boot_all(wish: Wish) -> Result<()> {
-    let others = KERNELS.into_iter();
+    let others = KERNELS.into_iter().chain(SCHEDULERS);
     let others = others.filter(|variant| !Variant::TESTED.contains(variant));
     let variants: Vec<Variant> = Variant::TESTED.into_iter().chain(others).collect();
     guest::prepare(&variants, wish).map(drop)
@@ -219,14 +254,12 @@ fn one(cell: Cell, frozen: &Frozen, results: &Path, bpfreeze: &Path) -> Result<(
 
 #[expect(clippy::print_stdout, reason = "the result of the task")]
 fn report(outcomes: &[Outcome], frozen: &Frozen, results: &Path) {
-    println!("\n{:<12} {:<8} {:>5}  TYPES", "CELL", "RESULT", "TIME");
+    println!("\n{:<15} {:<8} {:>5}  FOUND", "CELL", "RESULT", "TIME");
     for Outcome { cell, result, time } in outcomes {
         let word = if result.is_ok() { "passed" } else { "FAILED" };
-        let types = match Types::read(&results.join(cell.results())) {
-            Ok(types) => types.summary(),
-            Err(_) => "nothing was told".to_owned(),
-        };
-        println!("{cell:<12} {word:<8} {:>3} s  {types}", time.as_secs());
+        let found = cell.found(results);
+        let found = found.unwrap_or_else(|_| "nothing was told".to_owned());
+        println!("{cell:<15} {word:<8} {:>3} s  {found}", time.as_secs());
     }
     for Outcome { cell, result, .. } in outcomes {
         if let Err(error) = result {
@@ -256,8 +289,10 @@ mod tests {
         };
         check("6.1/guest", Some("tests::matrix::v6_1::guest::"));
         check("6.12/live", Some("tests::la57::live::"));
+        check("scx_p2dq/live", Some("scx::matrix::scx_p2dq::live::"));
+        check("6.18", None);
         check("6.12", None);
         check("5.4/guest", None);
-        assert_eq!(Cell::all().count(), 8);
+        assert_eq!(Cell::all().count(), 12);
     }
 }

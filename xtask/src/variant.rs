@@ -4,6 +4,7 @@ use clap::ValueEnum;
 
 use crate::debian::Series;
 use crate::qemu::Machine;
+use crate::scheduler::Scheduler;
 
 /// The maps that bpfreeze dumps inside in bpftool's format: one of each shape.
 const FORMATS: &str = "h,flows,counts_pc,flow_slots,count_slots_pc,flows_lru,sections.bss,\
@@ -29,6 +30,12 @@ pub(crate) enum Variant {
     /// 7.2.
     #[value(name = "7.2")]
     V7_2,
+    /// 6.18 under `scx_rusty`, with load.
+    #[value(name = "scx_rusty")]
+    ScxRusty,
+    /// 6.18 under `scx_p2dq`, with load.
+    #[value(name = "scx_p2dq")]
+    ScxP2dq,
 }
 
 impl Variant {
@@ -45,6 +52,7 @@ impl Variant {
             Self::V6_1 => "6.1",
             Self::V6_18 => "6.18",
             Self::V7_2 => "7.2",
+            Self::ScxRusty | Self::ScxP2dq => self.scheduler().map_or("", |it| it.name),
         }
     }
 
@@ -53,8 +61,17 @@ impl Variant {
         match self {
             Self::La57 | Self::La48 | Self::High | Self::Bench => Series::V6_12,
             Self::V6_1 => Series::V6_1,
-            Self::V6_18 => Series::V6_18,
+            Self::V6_18 | Self::ScxRusty | Self::ScxP2dq => Series::V6_18,
             Self::V7_2 => Series::V7_2,
+        }
+    }
+
+    /// The scheduler that runs in it. No maps are made there.
+    pub(crate) fn scheduler(self) -> Option<Scheduler> {
+        match self {
+            Self::ScxRusty => Some(Scheduler::RUSTY),
+            Self::ScxP2dq => Some(Scheduler::P2DQ),
+            _ => None,
         }
     }
 
@@ -69,6 +86,12 @@ impl Variant {
             Self::La48 => " maxcpus=2",
             _ => "",
         };
+        let task = match self.scheduler() {
+            Some(Scheduler { name, .. }) => format!("guest.scheduler={name}"),
+            None => format!(
+                "guest.plan={plan} guest.seed=1 guest.witnesses={witnesses} guest.formats={FORMATS}"
+            ),
+        };
         Machine {
             cpu: match self {
                 Self::La48 => "max,-la57",
@@ -76,6 +99,8 @@ impl Variant {
             },
             smp: match self {
                 Self::La48 => "3",
+                // Schedulers keep something for each last-level cache.
+                Self::ScxRusty | Self::ScxP2dq => "2,sockets=2",
                 _ => "2",
             },
             memory: match self {
@@ -84,10 +109,7 @@ impl Variant {
             },
             // On a busy machine an emulated timer is late enough for the kernel
             // to give up on it at boot.
-            cmdline: format!(
-                "console=ttyS0 no_timer_check quiet panic=-1 guest.plan={plan} guest.seed=1 \
-                 guest.witnesses={witnesses} guest.formats={FORMATS}{more}"
-            ),
+            cmdline: format!("console=ttyS0 no_timer_check quiet panic=-1 {task}{more}"),
         }
     }
 }

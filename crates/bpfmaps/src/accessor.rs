@@ -8,7 +8,9 @@ use btf_layout::Btf;
 use guestmem::{Kva, Memory};
 use kernel::PerCpu;
 
-use crate::{Entry, Error, KernelInfo, MapInfo, MapState, Maps, Progs, Symbol, Walk};
+use crate::{
+    Code, Entry, Error, KernelInfo, MapInfo, MapState, Maps, ProgInfo, Progs, Symbol, Walk,
+};
 
 /// Receives the entries of a map one by one, and may end the walk.
 pub type Visitor<'v> = dyn FnMut(Entry<'_>) -> ControlFlow<()> + 'v;
@@ -82,6 +84,16 @@ pub trait BpfMapAccessor {
     ///
     /// Only if no program can be listed at all.
     fn progs(&self) -> Result<Progs, Error>;
+
+    /// The instructions of `prog`; `None` where the kernel does not tell them.
+    ///
+    /// # Errors
+    ///
+    /// If they, or what they refer to, could not be read; or the program was
+    /// deleted meanwhile.
+    fn code(&self, _prog: &ProgInfo) -> Result<Option<Code>, Error> {
+        Ok(None)
+    }
 
     /// The function or variable of the kernel that `at` lies in, where the
     /// kernel's symbols tell it.

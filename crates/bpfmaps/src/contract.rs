@@ -5,6 +5,8 @@
 //! promise that was broken, if one is. It takes as long as reading everything
 //! three times, and remembers every key of one map at a time.
 
+mod progs;
+
 use std::fmt;
 use std::hash::Hasher;
 use std::ops::ControlFlow;
@@ -13,8 +15,7 @@ use btf_layout::{Btf, TypeId};
 use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::{
-    BpfMapAccessor, Bytes, CpuValue, Entry, Error, MapInfo, MapType, Maps, Progs, Reason, SlotAt,
-    Walk,
+    BpfMapAccessor, Bytes, CpuValue, Entry, Error, MapInfo, MapType, Maps, Reason, SlotAt, Walk,
 };
 
 /// What the kernel does while it is read.
@@ -54,48 +55,14 @@ pub fn check(accessor: &dyn BpfMapAccessor, world: World) {
         checked.btf();
         checked.entries();
     }
-    let progs = list_progs(accessor);
+    let progs = progs::list(accessor);
+    progs::code(accessor, &progs, world);
     if world == World::Still {
         let again = list(accessor);
         assert!(maps == again, "a second list of maps is different");
-        let again = list_progs(accessor);
+        let again = progs::list(accessor);
         assert!(progs == again, "a second list of programs is different");
-        used_maps(&progs, &maps);
-    }
-}
-
-/// The programs, checked as a list.
-fn list_progs(accessor: &dyn BpfMapAccessor) -> Progs {
-    let progs = match accessor.progs() {
-        Ok(progs) => progs,
-        Err(error) => fail(format_args!("progs() failed: {error}")),
-    };
-    assert!(
-        progs.walk.visited == progs.progs.len() as u64 && !progs.walk.stopped,
-        "{} programs are listed, the account says {:?}",
-        progs.progs.len(),
-        progs.walk
-    );
-    assert!(
-        progs.progs.is_sorted_by(|a, b| a.id < b.id),
-        "programs are not in the order of their ids, or one comes twice"
-    );
-    progs
-}
-
-/// Programs keep the maps that they use.
-fn used_maps(progs: &Progs, maps: &Maps) {
-    if !maps.walk.is_complete() {
-        return;
-    }
-    for prog in &progs.progs {
-        for id in &prog.map_ids {
-            assert!(
-                maps.maps.iter().any(|map| map.id == *id),
-                "program {} uses map {id}, which is not listed",
-                prog.id
-            );
-        }
+        progs::used_maps(&progs, &maps);
     }
 }
 

@@ -38,10 +38,10 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// A map or BTF with this id is no longer there.
+    /// A map, program or BTF with this id is no longer there.
     #[error("{what} {id} is gone")]
     Gone {
-        /// `map` or `BTF`.
+        /// `map`, `program` or `BTF`.
         what: &'static str,
         /// Its id.
         id: u32,
@@ -89,10 +89,12 @@ pub enum Error {
         /// The kernel address of the root table.
         root: Kva,
     },
-    /// The map was not listed by this backend.
-    #[error("map {id} has no address: it was not listed by this backend")]
+    /// A map or program was not listed by this backend.
+    #[error("{what} {id} has no address: it was not listed by this backend")]
     Foreign {
-        /// The map's id.
+        /// `map` or `program`.
+        what: &'static str,
+        /// Its id.
         id: u32,
     },
 }

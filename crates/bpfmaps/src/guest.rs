@@ -10,11 +10,15 @@ use guestmem::{Address, Kva, Memory};
 use kernel::{Kernel, PerCpu};
 
 use crate::accessor::Visitor;
-use crate::structures::{self, BtfObjectLayout, Footprint, IdrLayout, MapLayout, Parsed, walk_idr};
+use crate::structures::{
+    self, BtfObjectLayout, CodeReader, Footprint, IdrLayout, MapLayout, Parsed, ProgLayout,
+    walk_idr,
+};
 use crate::target::Target;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Cpus, Error, KernelInfo, MapInfo, MapState, MapType, Maps, Progs, Symbol, Walk,
+    BpfMapAccessor, Code, Cpus, Error, KernelInfo, MapInfo, MapState, MapType, Maps, ProgInfo,
+    Progs, Symbol, Walk,
 };
 
 /// The maps of a kernel in memory that stands still.
@@ -33,6 +37,7 @@ struct Layouts {
     map: OnceCell<MapLayout>,
     btf: OnceCell<BtfObjectLayout>,
     footprint: OnceCell<Footprint>,
+    prog: OnceCell<ProgLayout>,
 }
 
 /// The layout in `cell`, made by `make` if it is not there yet.
@@ -104,7 +109,8 @@ impl Guest {
     }
 
     fn map_address(map: &MapInfo) -> Result<Kva, Error> {
-        map.kva.ok_or(Error::Foreign { id: map.id })
+        let (what, id) = ("map", map.id);
+        map.kva.ok_or(Error::Foreign { what, id })
     }
 }
 
@@ -173,6 +179,20 @@ impl BpfMapAccessor for Guest {
 
     fn progs(&self) -> Result<Progs, Error> {
         structures::progs(&self.kernel, self.btf_layout()?, &self.btfs)
+    }
+
+    fn code(&self, prog: &ProgInfo) -> Result<Option<Code>, Error> {
+        let (what, id) = ("program", prog.id);
+        let at = prog.kva.ok_or(Error::Foreign { what, id })?;
+        let layout = once(&self.layouts.prog, || ProgLayout::new(self.kernel.btf()))?;
+        let reader = CodeReader {
+            target: &self.kernel,
+            layout,
+            maps: self.map_layout()?,
+            btf_layout: self.btf_layout()?,
+            known: &self.btfs,
+        };
+        reader.code(at)
     }
 
     fn symbol(&self, at: Kva) -> Option<Symbol> {

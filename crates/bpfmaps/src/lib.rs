@@ -28,6 +28,7 @@
 //! ```
 
 mod accessor;
+mod code;
 pub mod contract;
 mod entry;
 mod error;
@@ -46,6 +47,7 @@ mod walk;
 pub use arena;
 
 pub use accessor::{BpfMapAccessor, Visitor};
+pub use code::{Code, Function, Refers};
 pub use entry::{Bytes, CpuValue, Entry, Frame, RecordState, SlotAt};
 pub use error::{Error, NoMemory};
 pub use guest::Guest;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use bpfmaps::arena::Arena;
 use bpfmaps::contract::{World, check};
 use bpfmaps::{
-    Arch, BpfMapAccessor, Bytes, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo,
-    MapState, MapType, Maps, ProgInfo, Progs, Reason, Symbol, Visitor, Walk,
+    Arch, BpfMapAccessor, Bytes, Code, CpuValue, Cpus, Entry, Error, GapAt, KernelInfo, MapInfo,
+    MapState, MapType, Maps, ProgInfo, Progs, Reason, Refers, Symbol, Visitor, Walk,
 };
 use btf_layout::Btf;
 use btf_layout::build::Builder;
@@ -38,6 +38,9 @@ enum Flaw {
     ProgsUnordered,
     ProgsMiscounted,
     UnlistedMap,
+    ShortCode,
+    RestlessCode,
+    ForeignReference,
 }
 
 /// An array, a hash and a queue of two entries each, and one of a
@@ -199,6 +202,7 @@ impl BpfMapAccessor for Toy {
             progs.progs.push(ProgInfo {
                 id,
                 map_ids: vec![used, 1],
+                insns: Some(1),
                 ..ProgInfo::default()
             });
         }
@@ -207,6 +211,22 @@ impl BpfMapAccessor for Toy {
         }
         progs.walk.visited = if self.is(Flaw::ProgsMiscounted) { 3 } else { 2 };
         Ok(progs)
+    }
+
+    fn code(&self, _prog: &ProgInfo) -> Result<Option<Code>, Error> {
+        let mut code = Code::default();
+        code.insns.push([0x95; 8]);
+        code.refers.push((0, Refers::Map(1)));
+        match self.flaw {
+            Flaw::ShortCode => code.insns.push([0x95; 8]),
+            Flaw::ForeignReference => code.refers[0].1 = Refers::Map(8),
+            Flaw::RestlessCode => {
+                self.calls.set(self.calls.get().wrapping_add(1));
+                code.insns[0][1] = self.calls.get();
+            }
+            _ => {}
+        }
+        Ok(Some(code))
     }
 
     fn symbol(&self, _at: Kva) -> Option<Symbol> {
@@ -256,6 +276,18 @@ fn each_broken_promise_is_noticed() {
         (
             Flaw::UnlistedMap,
             "program 5 uses map 77, which is not listed",
+        ),
+        (
+            Flaw::ShortCode,
+            "program 5: Some(1) instructions are told, 2 read",
+        ),
+        (
+            Flaw::RestlessCode,
+            "program 5: other instructions when read again",
+        ),
+        (
+            Flaw::ForeignReference,
+            "program 5: instruction 0 refers to Map(8), which is not",
         ),
     ] {
         let toy = AssertUnwindSafe(Toy::new(flaw));

@@ -2,6 +2,7 @@
 //! what is corrupt ends in a gap that names it.
 #![cfg(test)]
 
+mod code;
 mod fake;
 mod objects;
 mod progs;

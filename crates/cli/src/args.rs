@@ -178,9 +178,45 @@ pub(crate) struct Dump {
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<u64>,
     #[command(flatten)]
+    pub(crate) allocators: AllocatorArgs,
+    /// Follow pointers into arenas to at most this many objects
+    ///
+    /// An object is shown once, where the first pointer leads to it. 0 follows none: pointers are
+    /// then bare addresses. [default: 1000000]
+    #[arg(long, value_name = "N")]
+    pub(crate) follow_objects: Option<u64>,
+    #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]
     pub(crate) image: ImageArgs,
+}
+
+/// Which allocators in arenas, and which of their slots. Any of these without
+/// --map leaves the maps out.
+#[derive(Debug, Args)]
+pub(crate) struct AllocatorArgs {
+    /// Print only this allocator of an arena (repeatable)
+    ///
+    /// By the name of its variable, such as `scx_task_allocator`. Maps are left out unless --map
+    /// names them.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allocator: Vec<String>,
+    /// Print only the slots of this thread
+    ///
+    /// In all allocators whose slots have owners, or in that of --allocator.
+    #[arg(long, value_name = "N")]
+    pub(crate) pid: Option<i32>,
+    /// Print only the slot that this address of an arena lies in
+    ///
+    /// And what the page serves that it lies in. A user address, as programs keep it.
+    #[arg(long, value_name = "ADDRESS", value_parser = number)]
+    pub(crate) addr: Option<u64>,
+    /// Take this struct for the payload of an allocator's slots (repeatable)
+    ///
+    /// Example: `--type scx_task_allocator=task_ctx`. Else the program's own types and code tell it,
+    /// where they can; the output says by what.
+    #[arg(long = "type", value_name = "SYMBOL=STRUCT", value_parser = typed)]
+    pub(crate) types: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -264,6 +300,13 @@ pub(crate) enum Source {
     Qmp(PathBuf),
     /// The one in a file.
     Path(PathBuf),
+}
+
+impl AllocatorArgs {
+    /// Whether only some allocators or slots are asked for.
+    pub(crate) fn is_narrow(&self) -> bool {
+        !self.allocator.is_empty() || self.pid.is_some() || self.addr.is_some()
+    }
 }
 
 impl From<OsString> for Source {
@@ -367,12 +410,24 @@ fn sections(sections: &[Section]) -> String {
 }
 
 fn gpa(text: &str) -> Result<Gpa, String> {
+    number(text).map(Gpa::new)
+}
+
+fn number(text: &str) -> Result<u64, String> {
     match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),
     }
-    .map(Gpa::new)
     .map_err(|error| format!("not an address, decimal or 0x…: {error}"))
+}
+
+fn typed(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((symbol, name)) if !symbol.is_empty() && !name.is_empty() => {
+            Ok((symbol.to_owned(), name.to_owned()))
+        }
+        _ => Err("not SYMBOL=STRUCT, such as scx_task_allocator=task_ctx".to_owned()),
+    }
 }
 
 #[cfg(test)]

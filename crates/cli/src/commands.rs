@@ -72,14 +72,36 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let mut maps = list(&*accessor, &log)?;
     let mut options = options(&args.source.source, args.format.into(), &output);
     options.limit = args.limit;
+    options.follow.objects = args.follow_objects.unwrap_or(options.follow.objects);
+    options.types.clone_from(&args.allocators.types);
+    options.wanted = render::Wanted {
+        allocators: args.allocators.allocator.clone(),
+        pid: args.allocators.pid,
+        addr: args.allocators.addr,
+        maps: None,
+    };
+    if args.map.is_empty() && args.allocators.is_narrow() {
+        maps.maps.clear();
+    }
     if !args.map.is_empty() {
         let all = maps.maps.clone();
         select(&mut maps.maps, &args.map, &args.source.source.to_string())?;
+        if !args.allocators.is_narrow() {
+            options.wanted.maps = Some(maps.maps.iter().map(|map| map.id).collect());
+        }
         if args.format != args::Format::Bpftool {
             options.inner_of = add_inner(&*accessor, all, &mut maps.maps, args.limit);
         }
     }
     let dumped = render::dump(&*accessor, &maps, &options, &mut output);
+    if let Ok(render::Outcome {
+        instead: Some(names),
+        ..
+    }) = &dumped
+    {
+        let source = &args.source.source;
+        return output.finish(Err(no_slots(names, args, &source.to_string()).into()));
+    }
     let outcome = dumped.map(|dumped| {
         log.note(format_args!(
             "{} entries, {} gaps, {} maps not read",
@@ -93,6 +115,29 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
         Outcome::of(dumped.is_complete())
     });
     output.finish(outcome.map_err(Into::into))
+}
+
+/// Why nothing is there of the allocators and slots that were asked for.
+fn no_slots(names: &[String], args: &args::Dump, source: &str) -> Refusal {
+    let wanted = &args.allocators;
+    let has = |symbol: &String| names.contains(symbol);
+    let types = wanted.types.iter().map(|(symbol, _)| symbol);
+    let unknown = wanted
+        .allocator
+        .iter()
+        .chain(types)
+        .find(|symbol| !has(symbol));
+    let what = match (unknown, wanted.pid, wanted.addr) {
+        (Some(symbol), ..) => format!("{source} has no allocator `{symbol}` in an arena"),
+        (None, Some(pid), _) => format!("{source} has no slot whose owner is thread {pid}"),
+        (None, None, Some(addr)) => format!("{addr:#x} is in no arena of {source}"),
+        (None, None, None) => format!("{source} has no such slot"),
+    };
+    let hint = match names {
+        [] => "none of its programs keeps an allocator in an arena".to_owned(),
+        names => format!("its allocators are {}", names.join(", ")),
+    };
+    Refusal::new(what, hint)
 }
 
 /// Says what bpftool's format has no place for.

@@ -4,12 +4,17 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, Error, ProgInfo, Progs};
+use bpfmaps::{BpfMapAccessor, Error, MapInfo, ProgInfo, Progs};
 
-use crate::Outcome;
+use crate::allocators::Survey;
+use crate::follow::Follower;
+use crate::{Budget, Options, Outcome};
 
 pub(crate) struct Context<'a> {
     pub(crate) accessor: &'a dyn BpfMapAccessor,
+    /// What is known of arenas and allocators, in dumps of contents.
+    pub(crate) survey: Option<Rc<Survey<'a>>>,
+    pub(crate) follower: Follower<'a>,
     users: OnceCell<Result<Users, Error>>,
 }
 
@@ -24,8 +29,18 @@ impl<'a> Context<'a> {
     pub(crate) fn new(accessor: &'a dyn BpfMapAccessor) -> Self {
         Self {
             accessor,
+            survey: None,
+            follower: Follower::new(accessor, None, Budget::NONE),
             users: OnceCell::new(),
         }
+    }
+
+    /// Looks at all arenas of the kernel and what is in them, if it has any.
+    pub(crate) fn look_at_arenas(&mut self, options: &Options) {
+        // What is missing from the list of maps is said where it is listed.
+        let maps = self.accessor.maps().unwrap_or_default();
+        self.survey = Survey::new(self, &maps.maps, options).map(Rc::new);
+        self.follower = Follower::new(self.accessor, self.survey.clone(), options.follow);
     }
 
     fn users(&self) -> Result<&Users, &Error> {
@@ -62,9 +77,39 @@ impl<'a> Context<'a> {
         Ok(at.filter_map(|&at| users.progs.progs.get(at)).collect())
     }
 
+    /// The arenas that pointers in values of `map` may lead into.
+    pub(crate) fn arenas_of(&self, map: &MapInfo, is_arena: impl Fn(u32) -> bool) -> Vec<u32> {
+        // That programs are missing is said at the end.
+        let progs = self.used_by(map.id).unwrap_or_default();
+        let ids = progs.iter().flat_map(|prog| prog.map_ids.iter().copied());
+        let mut arenas: Vec<u32> = ids.filter(|&id| is_arena(id)).collect();
+        arenas.sort_unstable();
+        arenas.dedup();
+        arenas
+    }
+
+    /// Those of them that pointers are followed into.
+    pub(crate) fn arenas_followed(&self, map: &MapInfo) -> Vec<u32> {
+        self.arenas_of(map, |id| self.follower.has_arena(id))
+    }
+
     /// Adds to `outcome` what of the programs could not be read, if they were
     /// asked for.
-    pub(crate) fn finish(self, outcome: &mut Outcome) {
+    pub(crate) fn finish(self, options: &Options, outcome: &mut Outcome) {
+        let Options { wanted, types, .. } = options;
+        let is_named = wanted.is_narrow() || !types.is_empty();
+        let nothing = || is_named.then(Vec::new);
+        outcome.instead = self.survey.as_ref().map_or_else(nothing, |survey| {
+            let has = |symbol: &String| survey.allocators.iter().any(|of| of.symbol == *symbol);
+            let is_missing = (wanted.is_narrow() && !survey.has_wanted(wanted))
+                || !types.iter().all(|(symbol, _)| has(symbol));
+            let names = survey.allocators.iter().map(|found| found.symbol.clone());
+            is_missing.then(|| names.collect())
+        });
+        if let Some(survey) = self.survey {
+            outcome.gaps = outcome.gaps.saturating_add(survey.gaps());
+        }
+        outcome.gaps = outcome.gaps.saturating_add(self.follower.take_gaps());
         match self.users.into_inner() {
             Some(Ok(users)) => outcome.add_gaps(&users.progs.walk),
             Some(Err(error)) => outcome.progs_error = Some(error),

@@ -41,17 +41,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Pointers into arenas are followed by their types, as far as the [`Budget`]
+//! of a dump reaches: an object is shown at the first pointer that leads to it,
+//! or behind the maps where that would nest too deep, and referred to from then
+//! on. A pointer that leads nowhere says why.
+//!
 //! Everything is written while it is read: memory does not grow with the
 //! number of entries, and a writer that fails ends the walk at once. BTF may
 //! be hostile; what it says is never followed without a bound.
 //!
 //! It does not choose maps, open files or know terminals: that is the
-//! caller's part. It does not follow pointers yet.
+//! caller's part.
 
+mod allocators;
 mod bpftool;
 mod context;
 mod error;
 pub mod fake;
+mod follow;
 mod hex;
 mod json;
 mod object;
@@ -69,8 +76,9 @@ use bpfmaps::{BpfMapAccessor, KernelInfo, Maps, Progs};
 use context::Context;
 use json::{Document, Part};
 
+pub use allocators::Wanted;
 pub use error::Error;
-pub use options::{Format, Options, Outcome, ParseFormatError, Source, Style};
+pub use options::{Budget, Format, Options, Outcome, ParseFormatError, Source, Style};
 
 /// How much output is collected before it is written.
 const BUFFER: usize = 1 << 16;
@@ -116,7 +124,10 @@ fn write(
     part: Part,
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let context = Context::new(accessor);
+    let mut context = Context::new(accessor);
+    if part == Part::Contents && options.format != Format::Bpftool {
+        context.look_at_arenas(options);
+    }
     let document = || Document {
         context: &context,
         part,
@@ -134,7 +145,7 @@ fn write(
     };
     out.flush()?;
     outcome.add_gaps(&maps.walk);
-    context.finish(&mut outcome);
+    context.finish(options, &mut outcome);
     Ok(outcome)
 }
 

@@ -1,9 +1,10 @@
 //! Objects in the bytes of a value: where each is, and what its bits say.
 
 use bpfmaps::{Bytes, ProgInfo};
-use btf_layout::BitRange;
+use btf_layout::{BitRange, TypeId};
 
-use crate::shape::{Array, EnumTable, Flavour, Form, Int, Member, Node, Shape, Text};
+use crate::follow::{Pointer, Site};
+use crate::shape::{Array, EnumTable, Flavour, Form, Int, Member, Node, Record, Shape, Text};
 use crate::special::{Place, SpecialField};
 
 /// An object of a known type at an offset of a value.
@@ -20,6 +21,28 @@ pub(crate) struct Object<'a> {
     bits: Option<BitRange>,
     /// Where the value has special fields, if it has any.
     place: Option<&'a Place<'a>>,
+    /// Where its pointers are followed from, if they are.
+    site: Option<&'a Site<'a>>,
+}
+
+/// A pointer in an object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PointerAt<'a> {
+    pub(crate) value: u64,
+    /// The type that it states to lead to.
+    pub(crate) target: TypeId,
+    /// The innermost record with a name that it is in, and the member of it.
+    inside: (&'a str, &'a str),
+}
+
+impl PointerAt<'_> {
+    /// The record and its member, as `task_ctx.next`.
+    pub(crate) fn place(&self) -> String {
+        match self.inside {
+            (record, "") => record.to_owned(),
+            (record, member) => format!("{record}.{member}"),
+        }
+    }
 }
 
 /// What an object that is no aggregate says.
@@ -52,6 +75,70 @@ impl<'a> Object<'a> {
             end: bytes.len,
             bits: None,
             place: None,
+            site: None,
+        }
+    }
+
+    /// The same object, whose pointers are followed.
+    pub(crate) fn following(self, site: &'a Site<'a>) -> Self {
+        Self {
+            site: Some(site),
+            ..self
+        }
+    }
+
+    /// Whether pointers in it may be followed, or it is one.
+    pub(crate) fn has_followed(&self) -> bool {
+        self.site.is_some() && self.node.pointers
+    }
+
+    /// Where its pointers are followed from, and what it leads to, if it is a
+    /// pointer that somebody asked for.
+    pub(crate) fn follow(&self) -> Option<(&'a Site<'a>, Pointer)> {
+        let site = self.site?;
+        match (&self.node.form, self.scalar()?) {
+            (Form::Pointer(target), Scalar::Pointer(value)) if self.node.pointers => {
+                Some((site, site.meet(value, *target)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Visits the pointers to data in it.
+    pub(crate) fn pointers(&self, visit: &mut dyn FnMut(PointerAt<'a>)) {
+        self.pointers_inside(("", ""), visit);
+    }
+
+    fn pointers_inside(&self, inside: (&'a str, &'a str), visit: &mut dyn FnMut(PointerAt<'a>)) {
+        if !self.node.pointers || self.is_missing() {
+            return;
+        }
+        match &self.node.form {
+            Form::Pointer(target) => {
+                if let Some(Scalar::Pointer(value)) = self.scalar() {
+                    visit(PointerAt {
+                        value,
+                        target: *target,
+                        inside,
+                    });
+                }
+            }
+            Form::Record(record) => {
+                let name = named(record, inside.0);
+                for member in &record.members {
+                    let inside = match &*member.name {
+                        "" => (name, inside.1),
+                        name_of_member => (name, name_of_member),
+                    };
+                    self.member(member).pointers_inside(inside, visit);
+                }
+            }
+            Form::Array(array) => {
+                for element in self.elements(array) {
+                    element.pointers_inside(inside, visit);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -90,6 +177,7 @@ impl<'a> Object<'a> {
                 len: bits.len,
             }),
             place: self.place,
+            site: self.site,
         }
     }
 
@@ -125,6 +213,7 @@ impl<'a> Object<'a> {
             end: at.saturating_add(size),
             bits: None,
             place: self.place,
+            site: self.site,
         }
     }
 
@@ -206,7 +295,7 @@ impl<'a> Object<'a> {
                 let (raw, bits) = self.raw()?;
                 Scalar::Enum(table, table.extend(low_half(raw), bits))
             }
-            Form::Pointer => Scalar::Pointer(low_half(self.raw()?.0)),
+            Form::Pointer(_) => Scalar::Pointer(low_half(self.raw()?.0)),
             Form::Program(progs) => {
                 let id = low_half(self.raw()?.0);
                 let prog = u32::try_from(id).ok().and_then(|id| progs.find(id));
@@ -261,6 +350,14 @@ impl<'a> Object<'a> {
             _ => return None,
         };
         Some((raw, u32::try_from(self.node.size * 8).ok()?))
+    }
+}
+
+/// The name of a record, or of the one around it.
+fn named<'a>(record: &'a Record, around: &'a str) -> &'a str {
+    match &*record.name {
+        "" => around,
+        name => name,
     }
 }
 

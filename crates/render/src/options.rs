@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use crate::Wanted;
 use crate::walk::{Described, Visited};
 
 /// How output is written.
@@ -83,6 +84,33 @@ impl Source {
     }
 }
 
+/// How much a dump follows pointers, all of them together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Objects; 0 for not following pointers.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+impl Budget {
+    /// Nothing is followed.
+    pub const NONE: Self = Self {
+        objects: 0,
+        bytes: 0,
+    };
+}
+
+impl Default for Budget {
+    /// A million objects, or 256 MiB of them.
+    fn default() -> Self {
+        Self {
+            objects: 1_000_000,
+            bytes: 256 << 20,
+        }
+    }
+}
+
 /// How to render.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -98,6 +126,13 @@ pub struct Options {
     pub source: Source,
     /// The maps that are there as inner maps of another, and which that is.
     pub inner_of: BTreeMap<u32, u32>,
+    /// Which allocators in arenas, and which slots of them.
+    pub wanted: Wanted,
+    /// The types that payloads of allocators have: the symbol of the
+    /// allocator, and the struct.
+    pub types: Vec<(String, String)>,
+    /// How much pointers are followed.
+    pub follow: Budget,
 }
 
 impl Options {
@@ -111,6 +146,9 @@ impl Options {
             width: 100,
             source,
             inner_of: BTreeMap::new(),
+            wanted: Wanted::default(),
+            types: Vec::new(),
+            follow: Budget::default(),
         }
     }
 }
@@ -132,6 +170,9 @@ pub struct Outcome {
     pub progs_error: Option<bpfmaps::Error>,
     /// The maps for whose contents the format has no place.
     pub unplaced: Vec<u32>,
+    /// The names of all allocators in arenas, if nothing is there of what was
+    /// asked for.
+    pub instead: Option<Vec<String>>,
 }
 
 impl Outcome {

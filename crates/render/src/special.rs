@@ -151,7 +151,7 @@ impl<'a> Place<'a> {
     ) -> Option<SpecialField<'a>> {
         let field = self.fields.at(offset)?;
         let is_field = match &node.form {
-            Form::Pointer => field.kind.is_pointer(),
+            Form::Pointer(_) => field.kind.is_pointer(),
             Form::Record(record) => *record.name == *field.kind.name(),
             _ => false,
         };

@@ -10,6 +10,7 @@ use bpfmaps::{BpfMapAccessor, Entry, Error, MapInfo, MapState, MapType, Walk};
 use btf_layout::{Kind, TypeId};
 
 use crate::context::Context;
+use crate::follow::{Roots, Site};
 use crate::shape::Shape;
 use crate::special::{Place, Specials};
 
@@ -24,10 +25,12 @@ pub(crate) struct Described<'a> {
     pub(crate) state: Result<Option<MapState>, Error>,
     /// The special fields of its values.
     pub(crate) specials: Option<Specials<'a>>,
+    /// Where pointers in its values are followed from, if they are.
+    pub(crate) roots: Option<Roots<'a>>,
 }
 
 impl<'a> Described<'a> {
-    pub(crate) fn new(context: &Context<'a>, info: &'a MapInfo) -> Self {
+    pub(crate) fn new(context: &'a Context<'a>, info: &'a MapInfo) -> Self {
         let mut described = Self {
             info,
             key: None,
@@ -35,12 +38,13 @@ impl<'a> Described<'a> {
             btf_error: None,
             state: context.accessor.state(info),
             specials: None,
+            roots: None,
         };
         described.btf_error = described.find_types(context).err();
         described
     }
 
-    fn find_types(&mut self, context: &Context<'a>) -> Result<(), Error> {
+    fn find_types(&mut self, context: &'a Context<'a>) -> Result<(), Error> {
         let (info, accessor) = (self.info, context.accessor);
         if info.btf_vmlinux_value_type_id != 0 {
             let btf = accessor.vmlinux_btf()?;
@@ -53,7 +57,12 @@ impl<'a> Described<'a> {
         {
             let shape = |id| (id != 0).then(|| Shape::new(&btf, TypeId(id)));
             self.key = shape(info.btf_key_type_id);
-            self.value = self.value.take().or_else(|| shape(info.btf_value_type_id));
+            if self.value.is_none() {
+                self.value = shape(info.btf_value_type_id);
+                let pointers = self.value.as_ref().is_some_and(|shape| shape.root.pointers);
+                let arenas = pointers.then(|| context.arenas_followed(info));
+                self.roots = arenas.and_then(|arenas| Roots::new(&context.follower, &btf, arenas));
+            }
         }
         // The kernel lets such maps have no BTF of their own.
         if info.map_type == MapType::INSN_ARRAY && self.value.is_none() {
@@ -70,6 +79,11 @@ impl<'a> Described<'a> {
         self.specials.as_ref().map(Specials::place)
     }
 
+    /// Where pointers of a value are followed from, if they are.
+    pub(crate) fn site(&self) -> Option<Site<'_>> {
+        self.roots.as_ref().map(Roots::site)
+    }
+
     /// Whether the map itself says of which type its values are.
     pub(crate) fn states_value_type(&self) -> bool {
         self.info.btf_value_type_id != 0 || self.info.btf_vmlinux_value_type_id != 0
@@ -83,13 +97,13 @@ pub(crate) struct Visited {
     /// Whether the limit ended the walk.
     pub(crate) limited: bool,
     pub(crate) result: Result<Walk, Error>,
-    /// What was missing behind special fields.
-    special_gaps: u64,
+    /// What was missing behind special fields and pointers.
+    inner_gaps: u64,
 }
 
 impl Visited {
     pub(crate) fn is_complete(&self) -> bool {
-        self.special_gaps == 0 && self.result.as_ref().is_ok_and(Walk::is_complete)
+        self.inner_gaps == 0 && self.result.as_ref().is_ok_and(Walk::is_complete)
     }
 
     /// How many things could not be read, if the map could be.
@@ -97,7 +111,7 @@ impl Visited {
         let walk = self.result.as_ref().map_or(0, |walk| {
             (walk.gaps.len() as u64).saturating_add(walk.unlisted_gaps)
         });
-        walk.saturating_add(self.special_gaps)
+        walk.saturating_add(self.inner_gaps)
     }
 }
 
@@ -138,7 +152,11 @@ pub(crate) fn visit<E>(
             count,
             limited,
             result,
-            special_gaps: map.specials.as_ref().map_or(0, Specials::gaps),
+            inner_gaps: map
+                .specials
+                .as_ref()
+                .map_or(0, Specials::gaps)
+                .saturating_add(map.roots.as_ref().map_or(0, Roots::take_gaps)),
         }),
     }
 }

@@ -51,7 +51,10 @@ fn render_all(btf: &Rc<Btf>, ty: TypeId, values: &[FakeBytes]) -> usize {
         options.format = format;
         let mut out = Vec::new();
         let outcome = render::dump(&kernel, &maps, &options, &mut out).unwrap();
-        assert!(outcome.gaps == 0 && outcome.errors.is_empty());
+        assert!(
+            outcome.gaps == 0 && outcome.errors.is_empty(),
+            "{outcome:?}"
+        );
         longest = longest.max(out.len());
         let text = String::from_utf8(out).unwrap();
         match format {

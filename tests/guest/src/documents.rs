@@ -10,6 +10,10 @@ use crate::typed::short;
 pub(crate) struct Truth {
     pub(crate) possible_cpus: usize,
     pub(crate) maps: Vec<TruthMap>,
+    /// Patterns of the allocators in arenas.
+    pub(crate) allocators: Vec<Value>,
+    /// Patterns of objects in arenas that pointers lead to.
+    pub(crate) objects: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -82,6 +86,12 @@ pub(crate) struct Dump {
     pub(crate) schema: String,
     pub(crate) kernel: Kernel,
     pub(crate) maps: Vec<DumpMap>,
+    /// The allocators in arenas.
+    #[serde(default)]
+    pub(crate) allocators: Vec<Value>,
+    /// Objects in arenas that are shown on their own.
+    #[serde(default)]
+    pub(crate) objects: Vec<Value>,
     /// Whether all maps could be listed.
     pub(crate) complete: bool,
 }

@@ -8,6 +8,7 @@
 #![cfg(test)]
 
 mod agreement;
+mod allocators;
 mod bad_images;
 mod bpftool;
 mod checks;
@@ -17,9 +18,11 @@ mod damage;
 mod documents;
 mod guest;
 mod info;
+mod objects;
 mod pattern;
 mod programs;
 mod rows;
+mod scx;
 mod support;
 mod tests;
 mod typed;

@@ -10,12 +10,12 @@ use crate::checks::agree;
 use crate::documents::Dump;
 use crate::guest::{Guest, parse};
 use crate::witnesses::Backend;
-use crate::{agreement, bpftool, info, programs, rows, support};
+use crate::{agreement, allocators, bpftool, info, objects, programs, rows, support};
 
 const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
 /// The promises of the trait, on every map of a real kernel.
-fn contract_is_kept(guest: &Guest) {
+pub(crate) fn contract_is_kept(guest: &Guest) {
     let image = RawImage::open(&guest.ram()).expect("an image");
     let kernel = Finder::new().find_in_image(&image).expect("a kernel");
     let frozen = Frozen::new(kernel).expect("maps");
@@ -23,7 +23,7 @@ fn contract_is_kept(guest: &Guest) {
 }
 
 /// What is written of a real kernel is what the schema says.
-fn documents_are_valid(guest: &Guest) {
+pub(crate) fn documents_are_valid(guest: &Guest) {
     let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
     let schema = jsonschema::validator_for(&schema).expect("a schema");
     for arguments in [["dump", "RAM", "--limit", "3"].as_slice(), &["maps", "RAM"]] {
@@ -51,7 +51,7 @@ fn dump_names_the_kernel(guest: &Guest) {
 
 /// The tests that read the frozen guest.
 mod frozen {
-    use super::{Backend, Guest, bpftool, info, programs, rows, support};
+    use super::{Backend, Guest, allocators, bpftool, info, objects, programs, rows, support};
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
@@ -68,11 +68,21 @@ mod frozen {
     pub(super) fn dump_is_true(guest: &Guest) {
         support::dump_is_true(guest, Backend::Guest);
     }
+
+    pub(super) fn allocators_are_true(guest: &Guest) {
+        allocators::are_true(guest, Backend::Guest);
+    }
+
+    pub(super) fn objects_are_true(guest: &Guest) {
+        objects::are_true(guest, Backend::Guest);
+    }
 }
 
 /// The tests that read what bpfreeze said inside.
 mod live {
-    use super::{Backend, Guest, agreement, bpftool, info, programs, rows, support};
+    use super::{
+        Backend, Guest, agreement, allocators, bpftool, info, objects, programs, rows, support,
+    };
 
     pub(super) use agreement::frozen_and_live_agree;
     pub(super) use bpftool::format_is_met_live as bpftools_format_is_met;
@@ -89,6 +99,14 @@ mod live {
     pub(super) fn dump_is_true(guest: &Guest) {
         support::dump_is_true(guest, Backend::Live);
     }
+
+    pub(super) fn allocators_are_true(guest: &Guest) {
+        allocators::are_true(guest, Backend::Live);
+    }
+
+    pub(super) fn objects_are_true(guest: &Guest) {
+        objects::are_true(guest, Backend::Live);
+    }
 }
 
 macro_rules! for_guests {
@@ -101,6 +119,8 @@ macro_rules! for_guests {
                 contract_is_kept
                 documents_are_valid
                 dump_is_true
+                allocators_are_true
+                objects_are_true
                 bpftool_agrees
                 bpftools_format_is_met
                 dump_names_the_kernel
@@ -110,6 +130,8 @@ macro_rules! for_guests {
                 maps_are_listed
                 programs_are_listed
                 dump_is_true
+                allocators_are_true
+                objects_are_true
                 frozen_and_live_agree
                 bpftools_format_is_met
             ]);

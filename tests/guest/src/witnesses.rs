@@ -11,7 +11,7 @@ const SHORT: usize = 1_000_000;
 /// A map of bpfreeze in the guest, used by a program that may sleep. It has ended, but the kernel
 /// frees such things when no program that may sleep runs any more, and some of the map maker's
 /// run for ever: they hold records of rings busy.
-const LEFT_BEHIND: &str = "bpfreeze";
+pub(crate) const LEFT_BEHIND: &str = "bpfreeze";
 
 pub(crate) fn by_id<T>(maps: Vec<T>, id: impl Fn(&T) -> u32) -> BTreeMap<u32, T> {
     let count = maps.len();

@@ -5,12 +5,15 @@
 //! when every map stands still, and the program then sleeps for as long as it is let.
 //! `mapmaker count` says how many maps and programs the kernel has.
 
+mod allocators;
+mod arena;
 mod code;
 mod datum;
 mod devices;
 mod fill;
 mod graphs;
 mod kinds;
+mod links;
 mod make;
 mod memory;
 mod names;
@@ -30,7 +33,9 @@ mod special;
 mod stacks;
 mod storage;
 mod sys;
+mod threads;
 mod traffic;
+mod tree;
 mod truth;
 mod uffd;
 mod user_rings;

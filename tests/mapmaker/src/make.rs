@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapHandle, MapInfo, Object, OpenObject};
+use serde_json::Value;
 
 use crate::fill;
 use crate::kinds::{self, Typed};
@@ -18,7 +19,8 @@ use crate::rng::Rng;
 use crate::sys::{self, MapSpec};
 use crate::truth::{MapTruth, Skipped, Told, Truth};
 use crate::{
-    code, names, nested, ops, queues, rings, slots, sockets, special, stacks, storage, traffic, xdp,
+    allocators, code, links, names, nested, ops, queues, rings, slots, sockets, special, stacks,
+    storage, traffic, xdp,
 };
 
 /// The first id that does not fit 16 bits. The kernel's tree of ids has grown by then.
@@ -32,6 +34,8 @@ pub(crate) struct Maker {
     pub(crate) programs: Programs,
     folder: PathBuf,
     truths: Vec<MapTruth>,
+    pub(crate) allocators: Vec<Value>,
+    pub(crate) objects: Vec<Value>,
     skipped: Vec<Skipped>,
     maps: Vec<MapHandle>,
     held: Vec<Box<dyn Any>>,
@@ -46,6 +50,8 @@ impl Maker {
             programs: Programs::new()?,
             folder,
             truths: Vec::new(),
+            allocators: Vec::new(),
+            objects: Vec::new(),
             skipped: Vec::new(),
             maps: Vec::new(),
             held: Vec::new(),
@@ -73,6 +79,10 @@ impl Maker {
         stacks::make(self).context("stacks")?;
         ops::make(self).context("struct_ops")?;
         code::make(self).context("instructions and arenas")?;
+        if self.kernel.map_type("ARENA") {
+            links::make(self).context("links in arenas")?;
+            allocators::make(self).context("allocators in arenas")?;
+        }
         special::make(self).context("special fields")?;
         self.pass_ids()?;
         self.plain(plan::LATE)?;
@@ -93,6 +103,8 @@ impl Maker {
             possible_cpus: libbpf_rs::num_possible_cpus()?,
             maps: std::mem::take(&mut self.truths),
             programs,
+            allocators: std::mem::take(&mut self.allocators),
+            objects: std::mem::take(&mut self.objects),
             skipped: std::mem::take(&mut self.skipped),
         })
     }

@@ -16,6 +16,13 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
+/// Where a mapping is to start.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Any,
+    At(usize),
+}
+
 // SAFETY: the memory belongs to no thread.
 unsafe impl Send for Mapping {}
 
@@ -32,7 +39,7 @@ impl Mapping {
     /// # Errors
     /// Fails if there is none.
     pub(crate) fn anonymous(len: usize) -> Result<Self> {
-        Self::new(None, 0, len, libc::PROT_READ | libc::PROT_WRITE)
+        Self::new(None, Place::Any, len)
     }
 
     /// Pages of a file or a map that can be written to.
@@ -40,18 +47,32 @@ impl Mapping {
     /// # Errors
     /// Fails if the kernel refuses.
     pub(crate) fn shared(file: BorrowedFd<'_>, offset: usize, len: usize) -> Result<Self> {
-        let both = libc::PROT_READ | libc::PROT_WRITE;
-        Self::new(Some(file), offset, len, both)
+        Self::new(Some((file, offset)), Place::Any, len)
     }
 
-    fn new(file: Option<BorrowedFd<'_>>, offset: usize, len: usize, prot: i32) -> Result<Self> {
-        let (flags, fd) = match file {
-            Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
-            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1),
+    /// An arena at the address that it has, where libbpf has mapped it already or nothing is.
+    ///
+    /// # Errors
+    /// Fails if the kernel refuses.
+    pub(crate) fn arena(map: BorrowedFd<'_>, start: u64, len: usize) -> Result<Self> {
+        Self::new(Some((map, 0)), Place::At(usize::try_from(start)?), len)
+    }
+
+    fn new(file: Option<(BorrowedFd<'_>, usize)>, place: Place, len: usize) -> Result<Self> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let (mut flags, fd, offset) = match file {
+            Some((file, offset)) => (libc::MAP_SHARED, file.as_raw_fd(), offset),
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
         };
+        let mut address = std::ptr::null_mut();
+        if let Place::At(start) = place {
+            flags |= libc::MAP_FIXED;
+            address = std::ptr::without_provenance_mut(start);
+        }
         let offset = libc::off_t::try_from(offset)?;
-        // SAFETY: a new mapping, placed by the kernel, overlaps nothing.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) };
+        // SAFETY: a new mapping, placed by the kernel, overlaps nothing; one at an arena's address
+        // replaces what nobody but libbpf knows, which does not use it any more.
+        let start = unsafe { libc::mmap(address, len, prot, flags, fd, offset) };
         ensure!(
             start != libc::MAP_FAILED,
             "mapping {len} bytes: {}",

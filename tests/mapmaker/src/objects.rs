@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use libbpf_rs::{MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
+use libbpf_rs::{Map, MapCore, MapHandle, Object, ObjectBuilder, OpenObject};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -56,6 +56,14 @@ pub(crate) fn find(object: &Object, name: &str) -> Result<MapHandle> {
     let map = object.maps().find(|map| map.name() == name);
     let map = map.with_context(|| format!("the object has no map {name}"))?;
     MapHandle::try_from(&map).with_context(|| format!("map {name}"))
+}
+
+/// The map of an object's variables that are zero at first.
+pub(crate) fn variables(object: &Object) -> Result<MapHandle> {
+    let is_one = |map: &Map<'_>| map.name().to_string_lossy().ends_with(".bss");
+    let map = object.maps().find(is_one);
+    let map = map.context("the object has no variables")?;
+    Ok(MapHandle::try_from(&map)?)
 }
 
 /// Fills one typed map.

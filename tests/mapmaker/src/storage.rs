@@ -33,7 +33,7 @@ struct Owner {
 }
 
 /// Asks for the descriptor of a single thread (Linux 6.9).
-const PIDFD_THREAD: u32 = 0o200;
+pub(crate) const PIDFD_THREAD: u32 = 0o200;
 
 /// There is no way from a map to the owners of its values.
 const NO_OWNERS: &str = "bpf(2) needs the owners to look up";
@@ -186,7 +186,8 @@ fn belongings(
     Ok(())
 }
 
-fn task(pid: i32, tgid: u32, comm: &str) -> Value {
+/// A task as bpfreeze names it.
+pub(crate) fn task(pid: i32, tgid: u32, comm: &str) -> Value {
     json!({"kind": "task", "pid": pid, "tgid": tgid, "comm": comm})
 }
 

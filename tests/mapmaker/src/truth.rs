@@ -16,6 +16,10 @@ pub(crate) struct Truth {
     pub(crate) maps: Vec<MapTruth>,
     /// Every program that was loaded.
     pub(crate) programs: Vec<Value>,
+    /// Patterns of the allocators in arenas.
+    pub(crate) allocators: Vec<Value>,
+    /// Patterns of objects in arenas that pointers lead to.
+    pub(crate) objects: Vec<Value>,
     /// What this kernel lacks, so that it was not made.
     pub(crate) skipped: Vec<Skipped>,
 }

@@ -61,13 +61,13 @@ use self::sys::OpenMap;
 use crate::structures;
 use crate::walk::Walker;
 use crate::{
-    BpfMapAccessor, Error, GapAt, KernelInfo, MapInfo, MapState, MapType, Maps, NoMemory, Progs,
-    Reason, Symbol, Visitor, Walk,
+    BpfMapAccessor, Code, Error, GapAt, KernelInfo, MapInfo, MapState, MapType, Maps, NoMemory,
+    ProgInfo, Progs, Reason, Symbol, Visitor, Walk,
 };
 
 pub use self::source::Via;
 
-/// How entries are asked for.
+/// How entries and instructions are asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fetch {
     /// Many at a time (`BPF_MAP_LOOKUP_BATCH`) where the kernel does that for
@@ -260,6 +260,10 @@ impl BpfMapAccessor for Live {
 
     fn progs(&self) -> Result<Progs, Error> {
         progs::list(self)
+    }
+
+    fn code(&self, prog: &ProgInfo) -> Result<Option<Code>, Error> {
+        progs::code(self, prog)
     }
 
     fn symbol(&self, at: Kva) -> Option<Symbol> {

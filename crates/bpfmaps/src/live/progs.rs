@@ -7,11 +7,12 @@ use nix::errno::Errno;
 use super::probe::Own;
 use super::source::Source;
 use super::sys::{self, OpenProg};
-use super::{Live, refused};
-use crate::Error;
+use super::{Fetch, Live, refused};
+use crate::code::{Addresses, Code, Form, Function};
 use crate::prog::{self, Attach, ProgInfo, ProgType, Progs};
-use crate::structures::{self, BtfObjectLayout, Parsed, ProgLayout};
+use crate::structures::{self, BtfObjectLayout, CodeReader, MapLayout, Parsed, ProgLayout};
 use crate::walk::{GapAt, Reason, Walk};
+use crate::{BpfMapAccessor, Error};
 
 /// Every program of the kernel but our own.
 pub(super) fn list(live: &Live) -> Result<Progs, Error> {
@@ -100,6 +101,51 @@ fn attach(live: &Live, btf: u32, target: u32) -> Result<Attach, Error> {
         attach.note_target(&btf, TypeId(target), None)?;
     }
     Ok(attach)
+}
+
+/// The instructions of `prog`.
+pub(super) fn code(live: &Live, prog: &ProgInfo) -> Result<Option<Code>, Error> {
+    let (what, id) = ("program", prog.id);
+    let opened = match OpenProg::open(id) {
+        Ok(opened) if Some(opened.info.load_time) == prog.loaded_ns => opened,
+        Ok(_) | Err(Errno::ENOENT) => return Err(Error::Gone { what, id }),
+        Err(errno) => return Err(refused("BPF_PROG_GET_FD_BY_ID", errno)),
+    };
+    if live.fetch == Fetch::Memory {
+        return code_in_memory(live, &opened);
+    }
+    let code = opened.code();
+    let code = code.map_err(|errno| refused("BPF_OBJ_GET_INFO_BY_FD", errno))?;
+    let Some(code) = code else { return Ok(None) };
+    let btf = match opened.info.btf_id {
+        0 => None,
+        id => Some(live.btf_by_id(id)?),
+    };
+    let functions = code.functions.iter().map(|&(start, type_id)| Function {
+        start,
+        type_id: TypeId(type_id),
+    });
+    let (functions, none) = (functions.collect(), Addresses::default());
+    Ok(Some(Code::new(
+        Form::Dump,
+        &code.insns,
+        functions,
+        none,
+        btf,
+    )))
+}
+
+fn code_in_memory(live: &Live, prog: &OpenProg) -> Result<Option<Code>, Error> {
+    let source = live.source().map_err(|why| Error::NoMemory(why.clone()))?;
+    let btf = live.vmlinux_btf()?;
+    let reader = CodeReader {
+        target: source.target(),
+        layout: &ProgLayout::new(&btf)?,
+        maps: &MapLayout::new(&btf)?,
+        btf_layout: &BtfObjectLayout::new(&btf)?,
+        known: &Parsed::default(),
+    };
+    reader.code(source.prog(prog)?)
 }
 
 /// What it takes to find programs in the kernel's memory.

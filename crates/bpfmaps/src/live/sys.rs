@@ -4,6 +4,8 @@
     reason = "libbpf is C; what each call may write to is argued where it stands"
 )]
 
+mod code;
+
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;

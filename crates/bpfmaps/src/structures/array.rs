@@ -11,7 +11,7 @@ use super::per_cpu::Gatherer;
 use super::place::{Elements, POINTER};
 use crate::entry::{Bytes, Entry};
 use crate::walk::{Reason, Walker};
-use crate::{Error, MapInfo};
+use crate::{Error, MapInfo, MapType};
 
 /// Where the members of `struct bpf_array` are.
 #[derive(Debug)]
@@ -39,6 +39,14 @@ impl ArrayLayout {
             value: array.member("value")?,
             pptrs: array.member("pptrs")?,
         })
+    }
+
+    /// The address and the bytes of the only value of `map` at `at`, which
+    /// programs can refer to; `None` for other maps.
+    pub(crate) fn single_value(&self, map: &MapInfo, at: Kva) -> Option<(Kva, u64)> {
+        let has_one = map.map_type == MapType::ARRAY && map.max_entries == 1;
+        let value = at.checked_add(self.value.offset).filter(|_| has_one)?;
+        Some((value, stride(map.value_size)))
     }
 
     /// The array `map` at `at`, no longer than `memory_size` can hold;

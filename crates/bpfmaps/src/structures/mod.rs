@@ -51,7 +51,7 @@ pub(crate) use copied::Copied;
 pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
 pub(crate) use map_object::MapLayout;
-pub(crate) use progs::{ProgLayout, attach as prog_attach, list as progs};
+pub(crate) use progs::{CodeReader, ProgLayout, attach as prog_attach, list as progs};
 pub(crate) use state::{has_state, state};
 
 /// Visits every entry of `map`, whose `struct bpf_map` is at `at`.

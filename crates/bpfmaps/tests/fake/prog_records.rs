@@ -39,6 +39,7 @@ pub(crate) const PROG_RECORDS: &[Table] = &[
             ("jited_len", 40, Word(4)),
             ("tag", 48, Bytes(8)),
             ("stats", 64, Word(8)),
+            ("insnsi", 80, Bytes(0)),
         ],
     ),
     (
@@ -51,7 +52,11 @@ pub(crate) const PROG_RECORDS: &[Table] = &[
         ],
     ),
     ("user_struct", 24, &[("uid", 12, Word(4))]),
-    ("bpf_func_info", 12, &[("type_id", 8, Word(4))]),
+    (
+        "bpf_func_info",
+        12,
+        &[("insn_off", 4, Word(4)), ("type_id", 8, Word(4))],
+    ),
     (
         "list_head",
         16,

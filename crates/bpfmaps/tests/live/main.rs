@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "loads BTF and drops capabilities, which is C")]
 
 mod arenas;
+mod code;
 mod maker;
 mod memory;
 mod moving;

@@ -19,7 +19,7 @@ use nix::libc;
 use crate::maker::{Made, Only, ROOT, Spec, Types};
 
 /// A descriptor that a system call gave.
-fn owned(fd: impl TryInto<i32>) -> OwnedFd {
+pub(crate) fn owned(fd: impl TryInto<i32>) -> OwnedFd {
     let fd = fd.try_into().unwrap_or(-1);
     assert!(fd >= 0, "{}; {ROOT}", std::io::Error::last_os_error());
     // SAFETY: the kernel has just made it for us.

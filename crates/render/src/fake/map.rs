@@ -3,12 +3,15 @@
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+use bpfmaps::arena::Window;
 use bpfmaps::{
     Bytes, CpuValue, Entry, Frame, Gap, MapInfo, MapState, MapType, Object, RecordState, SlotAt,
     Visitor, Walk,
 };
 use btf_layout::{Btf, TypeId};
-use guestmem::{Fault, Kva};
+use guestmem::{ArenaPtr, Fault, Kva};
+
+use super::arena::FakeArena;
 
 /// One map and its entries.
 #[derive(Clone, Debug)]
@@ -17,6 +20,7 @@ pub struct FakeMap {
     pub info: MapInfo,
     pub(super) btf: Option<Rc<Btf>>,
     pub(super) state: Option<MapState>,
+    pub(super) arena: Option<FakeArena>,
     pub(super) is_gone: bool,
     entries: Vec<FakeEntry>,
     gaps: Vec<Gap>,
@@ -95,6 +99,7 @@ impl FakeMap {
             },
             btf: None,
             state: None,
+            arena: None,
             is_gone: false,
             entries: Vec::new(),
             gaps: Vec::new(),
@@ -178,6 +183,32 @@ impl FakeMap {
     #[must_use]
     pub fn state(mut self, state: MapState) -> Self {
         self.state = Some(state);
+        self
+    }
+
+    /// Makes it an arena in which no page exists.
+    #[must_use]
+    pub fn arena(mut self, window: Window) -> Self {
+        self.arena = Some(FakeArena::new(window));
+        self
+    }
+
+    /// Puts bytes into the arena at a user address. Their pages exist from then
+    /// on.
+    #[must_use]
+    pub fn holds(mut self, at: u64, bytes: &[u8]) -> Self {
+        if let Some(arena) = &mut self.arena {
+            arena.write(ArenaPtr::at(at), bytes);
+        }
+        self
+    }
+
+    /// Lets a page of the arena exist that cannot be read.
+    #[must_use]
+    pub fn unreadable_page(mut self, pgoff: u64) -> Self {
+        if let Some(arena) = &mut self.arena {
+            arena.add_page(pgoff);
+        }
         self
     }
 

@@ -1,5 +1,6 @@
 //! Maps made by hand, for tests and examples.
 
+mod arena;
 mod map;
 
 use std::rc::Rc;
@@ -11,6 +12,8 @@ use bpfmaps::{
 };
 use btf_layout::Btf;
 use guestmem::{Kva, Memory};
+
+use arena::FakeArena;
 
 pub use map::{FakeBytes, FakeMap};
 
@@ -137,8 +140,8 @@ impl BpfMapAccessor for Fake {
         }
     }
 
-    fn arena(&self, _map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
-        Ok(None)
+    fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
+        Ok(self.find(map)?.arena.as_ref().map(FakeArena::open))
     }
 
     fn progs(&self) -> Result<Progs, Error> {

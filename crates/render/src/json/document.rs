@@ -7,10 +7,14 @@ use bpfmaps::{MapInfo, Maps, Walk};
 use serde::ser::{Error as _, SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use super::allocators::{AllocatorJson, Allocators, PlaceJson, SlotJson, unsearched};
 use super::entry::EntryJson;
+use super::follow::{Followed, Objects, QueuedJson};
 use super::gaps::{gaps, listing};
 use super::header::{MapHeader, header, start};
+use super::object::known;
 use super::value::Text;
+use crate::allocators::Survey;
 use crate::context::Context;
 use crate::walk::{Causes, Described, Visited, visit};
 use crate::{Error, Options, Outcome};
@@ -36,6 +40,34 @@ pub(crate) struct Document<'a> {
 impl Document<'_> {
     fn start<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         start(map, self.options, self.context.accessor.kernel())
+    }
+
+    /// What was followed, and what is missing of the list of maps.
+    fn end<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let follower = &self.context.follower;
+        if follower.has_followed() {
+            map.serialize_entry("followed", &Followed(follower))?;
+        }
+        listing(map, &self.maps.walk)
+    }
+
+    /// Those in arenas, if there are any arenas.
+    fn allocators<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        let Some(survey) = &self.context.survey else {
+            return Ok(());
+        };
+        let wanted = &self.options.wanted;
+        let follower = &self.context.follower;
+        if let Some(place) = survey.whereabouts(wanted) {
+            map.serialize_entry("addr", &PlaceJson(place))?;
+        }
+        let allocators = Allocators {
+            survey,
+            follower,
+            wanted,
+        };
+        map.serialize_entry("allocators", &allocators)?;
+        unsearched(map, survey)
     }
 
     /// One document on one line.
@@ -77,7 +109,32 @@ impl Document<'_> {
             line(Line::MapEnd(info.id, &visited))?;
             self.outcome.borrow_mut().add(map, visited);
         }
-        line(Line::End(&self.maps.walk))?;
+        if let Some(survey) = &self.context.survey {
+            let wanted = &self.options.wanted;
+            for at in survey.wanted(wanted) {
+                let slots = false;
+                line(Line::Allocator(&AllocatorJson {
+                    survey,
+                    follower: &context.follower,
+                    wanted,
+                    at,
+                    slots,
+                }))?;
+                for of in survey.slots_wanted(at, wanted) {
+                    line(Line::Slot(&SlotJson {
+                        survey,
+                        follower: &context.follower,
+                        of,
+                    }))?;
+                }
+            }
+            line(Line::Unsearched(survey))?;
+        }
+        let follower = &context.follower;
+        while let Some(queued) = follower.next() {
+            line(Line::Object(&QueuedJson(follower, queued)))?;
+        }
+        line(Line::End(&self))?;
         Ok(self.outcome.into_inner())
     }
 }
@@ -87,7 +144,11 @@ enum Line<'l, 'd> {
     Map(&'l MapHeader<'d>),
     Entry(&'l EntryJson<'l>),
     MapEnd(u32, &'l Visited),
-    End(&'l Walk),
+    Allocator(&'l AllocatorJson<'l>),
+    Slot(&'l SlotJson<'l>),
+    Unsearched(&'l Survey<'l>),
+    Object(&'l QueuedJson<'l>),
+    End(&'l Document<'d>),
 }
 
 impl Serialize for Line<'_, '_> {
@@ -104,7 +165,16 @@ impl Serialize for Line<'_, '_> {
                 map.serialize_entry("map_id", id)?;
                 account(&mut map, visited)?;
             }
-            Self::End(walk) => listing(&mut map, walk)?,
+            Self::Allocator(allocator) => map.serialize_entry("allocator", allocator)?,
+            Self::Slot(slot) => {
+                let of = slot.survey.allocators.get(slot.of.allocator);
+                known(&mut map, "map_id", of.map(|of| of.map))?;
+                known(&mut map, "symbol", of.map(|of| &of.symbol))?;
+                map.serialize_entry("slot", slot)?;
+            }
+            Self::Unsearched(survey) => unsearched(&mut map, survey)?,
+            Self::Object(object) => map.serialize_entry("object", object)?,
+            Self::End(document) => document.end(&mut map)?,
         }
         map.end()
     }
@@ -115,7 +185,12 @@ impl Serialize for Document<'_> {
         let mut map = serializer.serialize_map(None)?;
         self.start(&mut map)?;
         map.serialize_entry("maps", &MapList(self))?;
-        listing(&mut map, &self.maps.walk)?;
+        self.allocators(&mut map)?;
+        let follower = &self.context.follower;
+        if follower.has_queued() {
+            map.serialize_entry("objects", &Objects(follower))?;
+        }
+        self.end(&mut map)?;
         map.end()
     }
 }

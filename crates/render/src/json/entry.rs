@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::object::ObjectJson;
 use super::value::{Address, Text};
+use crate::follow::Site;
 use crate::hex::Hex;
 use crate::object::Object;
 use crate::shape::Shape;
@@ -85,6 +86,7 @@ impl<'a> EntryJson<'a> {
             shape: self.map.key.as_ref(),
             bytes: Bytes::whole(key),
             place: None,
+            site: None,
         }
     }
 
@@ -93,6 +95,7 @@ impl<'a> EntryJson<'a> {
             shape: self.map.value.as_ref(),
             bytes,
             place: self.map.place(),
+            site: self.map.site(),
         }
     }
 
@@ -170,10 +173,11 @@ impl Serialize for CpuJson<'_> {
 }
 
 /// A key or value: its bytes, its typed form, and what is missing of it.
-struct ValueJson<'a> {
-    shape: Option<&'a Shape>,
-    bytes: Bytes<'a>,
-    place: Option<Place<'a>>,
+pub(super) struct ValueJson<'a> {
+    pub(super) shape: Option<&'a Shape>,
+    pub(super) bytes: Bytes<'a>,
+    pub(super) place: Option<Place<'a>>,
+    pub(super) site: Option<Site<'a>>,
 }
 
 impl Serialize for ValueJson<'_> {
@@ -182,10 +186,9 @@ impl Serialize for ValueJson<'_> {
         map.serialize_entry("hex", &Text(Hex(self.bytes.present)))?;
         if let Some(shape) = self.shape {
             let object = Object::new(shape, self.bytes);
-            match &self.place {
-                Some(place) => map.serialize_entry("typed", &object.within(place))?,
-                None => map.serialize_entry("typed", &object)?,
-            }
+            let object = self.place.iter().fold(object, Object::within);
+            let object = self.site.iter().fold(object, Object::following);
+            map.serialize_entry("typed", &object)?;
         }
         if !self.bytes.is_whole() {
             map.serialize_entry("missing", &Missing(self.bytes))?;

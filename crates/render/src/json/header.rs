@@ -1,10 +1,11 @@
 //! What stands before the contents: the schema, the kernel, and a map's
 //! description.
 
-use bpfmaps::{KernelInfo, MapInfo, ProgInfo};
+use bpfmaps::{KernelInfo, MapInfo, MapState, ProgInfo};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::allocators::AccountJson;
 use super::state::state;
 use super::value::{Address, Text};
 use crate::context::Context;
@@ -107,7 +108,15 @@ pub(super) fn header<M: SerializeMap>(map: &mut M, header: &MapHeader<'_>) -> Re
         map.serialize_entry("btf_error", &Text(Causes(error)))?;
     }
     match &described.state {
-        Ok(Some(of_map)) => state(map, of_map),
+        Ok(Some(of_map)) => {
+            let survey = header.context.survey.as_ref();
+            let survey = survey.filter(|_| matches!(of_map, MapState::Arena { .. }));
+            let account = survey.map(|survey| AccountJson {
+                survey,
+                arena: info.id,
+            });
+            state(map, of_map, account)
+        }
         Ok(None) => Ok(()),
         Err(error) => map.serialize_entry("state_error", &Text(Causes(error))),
     }

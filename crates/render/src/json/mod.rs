@@ -1,8 +1,10 @@
 //! JSON, as the schema in `schema/bpfreeze-1.schema.json` defines it. All of
 //! it is written while it is read: memory does not grow with what a map holds.
 
+mod allocators;
 mod document;
 mod entry;
+mod follow;
 mod gaps;
 mod header;
 mod object;

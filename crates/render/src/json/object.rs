@@ -12,11 +12,16 @@ pub(super) struct ObjectJson<'a>(pub(super) &'a Object);
 impl Serialize for ObjectJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("kind", kind(&self.0.kind))?;
-        known(&mut map, "kva", self.0.kva.map(Text))?;
-        fields(&mut map, &self.0.kind)?;
+        object_fields(&mut map, self.0)?;
         map.end()
     }
+}
+
+/// The members of an [`ObjectJson`].
+pub(super) fn object_fields<M: SerializeMap>(map: &mut M, object: &Object) -> Result<(), M::Error> {
+    map.serialize_entry("kind", kind(&object.kind))?;
+    known(map, "kva", object.kva.map(Text))?;
+    fields(map, &object.kind)
 }
 
 /// What documents call the kind of an object.

@@ -6,6 +6,7 @@ use guestmem::{ArenaPtr, Kva};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::allocators::AccountJson;
 use super::value::Text;
 use crate::state::{fill, pages, queue_len};
 
@@ -58,10 +59,12 @@ struct Arena<'a> {
     runs: Runs<'a>,
     faulted_pages: Runs<'a>,
     complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<AccountJson<'a>>,
 }
 
 /// Runs of pages.
-struct Runs<'a>(&'a [Run]);
+pub(super) struct Runs<'a>(pub(super) &'a [Run]);
 
 impl Serialize for Runs<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -78,7 +81,11 @@ impl Serialize for Runs<'_> {
 }
 
 /// Adds a member for `state`, by the name of what it is the state of.
-pub(super) fn state<M: SerializeMap>(map: &mut M, state: &MapState) -> Result<(), M::Error> {
+pub(super) fn state<M: SerializeMap>(
+    map: &mut M,
+    state: &MapState,
+    account: Option<AccountJson<'_>>,
+) -> Result<(), M::Error> {
     match *state {
         MapState::Arena {
             user_start,
@@ -99,6 +106,7 @@ pub(super) fn state<M: SerializeMap>(map: &mut M, state: &MapState) -> Result<()
                 runs: Runs(runs),
                 faulted_pages: Runs(faulted),
                 complete,
+                account,
             },
         ),
         MapState::RingBuffer {

@@ -3,13 +3,15 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::follow::PointerJson;
 use super::special::SpecialJson;
 use crate::hex::Hex;
 use crate::object::{Object, Scalar};
 use crate::shape::{EnumText, Form, Record};
 
 /// Integers and floats are numbers, 128-bit integers decimal strings, enums
-/// their names, pointers hexadecimal strings, the programs of a `struct_ops`
+/// their names, pointers hexadecimal strings (or objects that tell what they
+/// lead to), the programs of a `struct_ops`
 /// map objects, records objects (anonymous
 /// members among the others), arrays arrays, or strings where they are text.
 /// What could not be read is `null`, and nothing else is; one `null` ends an
@@ -18,6 +20,9 @@ impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if let Some(field) = self.special() {
             return SpecialJson(field).serialize(serializer);
+        }
+        if let Some((site, pointer)) = self.follow() {
+            return PointerJson(pointer, site).serialize(serializer);
         }
         match &self.node.form {
             _ if self.is_missing() => serializer.serialize_unit(),

@@ -26,14 +26,36 @@ const MAX_ENUMERATORS: usize = 1 << 20;
 const MAX_LEAVES: u64 = 4096;
 const MAX_LEAVES_PER_BYTE: u64 = 64;
 
+/// What was compiled of one BTF, and how much more may be.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    /// `None` while the type is being compiled.
+    done: FxHashMap<TypeId, Option<Rc<Node>>>,
+    members_left: usize,
+    enumerators_left: usize,
+}
+
+impl Default for Compiled {
+    fn default() -> Self {
+        Self {
+            done: FxHashMap::default(),
+            members_left: MAX_MEMBERS,
+            enumerators_left: MAX_ENUMERATORS,
+        }
+    }
+}
+
 /// With `progs`, pointers to functions are ids of these.
-pub(super) fn compile(btf: &Btf, id: TypeId, progs: Option<Rc<Progs>>) -> Rc<Node> {
+pub(super) fn compile(
+    btf: &Btf,
+    id: TypeId,
+    progs: Option<Rc<Progs>>,
+    compiled: &mut Compiled,
+) -> Rc<Node> {
     let mut compiler = Compiler {
         btf,
         progs,
-        done: FxHashMap::default(),
-        members_left: MAX_MEMBERS,
-        enumerators_left: MAX_ENUMERATORS,
+        compiled,
     };
     compiler.node(id, 0)
 }
@@ -41,10 +63,7 @@ pub(super) fn compile(btf: &Btf, id: TypeId, progs: Option<Rc<Progs>>) -> Rc<Nod
 struct Compiler<'b> {
     btf: &'b Btf,
     progs: Option<Rc<Progs>>,
-    /// `None` while the type is being compiled.
-    done: FxHashMap<TypeId, Option<Rc<Node>>>,
-    members_left: usize,
-    enumerators_left: usize,
+    compiled: &'b mut Compiled,
 }
 
 /// Why a type becomes opaque.
@@ -69,12 +88,12 @@ impl Compiler<'_> {
             Ok(resolved) => resolved,
             Err(error) => return opaque(0, error.to_string()),
         };
-        match self.done.get(&id) {
+        match self.compiled.done.get(&id) {
             Some(Some(node)) => return Rc::clone(node),
             Some(None) => return opaque(0, "the type contains itself".to_owned()),
             None => {}
         }
-        self.done.insert(id, None);
+        self.compiled.done.insert(id, None);
         let size = self.btf.size_of(id).unwrap_or(0);
         let form = match depth {
             0..MAX_DEPTH => self.form(id, ty, depth),
@@ -85,14 +104,19 @@ impl Compiler<'_> {
             let bound = MAX_LEAVES.saturating_add(size.saturating_mul(MAX_LEAVES_PER_BYTE));
             match leaves > bound {
                 true => Err(Reject::Because("the type has far more fields than bytes")),
-                false => Ok(Rc::new(Node { size, leaves, form })),
+                false => Ok(Rc::new(Node {
+                    size,
+                    leaves,
+                    pointers: self.has_pointers(&form),
+                    form,
+                })),
             }
         });
         let node = node.unwrap_or_else(|reject| match reject {
             Reject::Btf(error) => opaque(size, error.to_string()),
             Reject::Because(why) => opaque(size, why.to_owned()),
         });
-        self.done.insert(id, Some(Rc::clone(&node)));
+        self.compiled.done.insert(id, Some(Rc::clone(&node)));
         node
     }
 
@@ -109,7 +133,7 @@ impl Compiler<'_> {
                 Some(progs) if self.is_function(target) => {
                     Form::Program(Programs(Rc::clone(progs)))
                 }
-                _ => Form::Pointer,
+                _ => Form::Pointer(target),
             },
             Type::Float { .. } => Form::Float,
             Type::Enum {
@@ -121,7 +145,8 @@ impl Compiler<'_> {
                 if !matches!(size, 1 | 2 | 4 | 8) {
                     return Err(Reject::Because("an enum of this size is not known"));
                 }
-                self.enumerators_left = self
+                self.compiled.enumerators_left = self
+                    .compiled
                     .enumerators_left
                     .checked_sub(values.len())
                     .ok_or(Reject::Because("the types have too many enumerators"))?;
@@ -212,12 +237,22 @@ impl Compiler<'_> {
         }))
     }
 
+    fn has_pointers(&self, form: &Form) -> bool {
+        match form {
+            Form::Pointer(target) => !self.is_function(*target),
+            Form::Record(record) => record.members.iter().any(|member| member.node.pointers),
+            Form::Array(array) => array.element.pointers,
+            _ => false,
+        }
+    }
+
     fn is_function(&self, id: TypeId) -> bool {
         matches!(self.btf.resolve(id), Ok((_, Type::FuncProto { .. })))
     }
 
     fn spend_member(&mut self) -> Result<(), Reject> {
-        self.members_left = self
+        self.compiled.members_left = self
+            .compiled
             .members_left
             .checked_sub(1)
             .ok_or(Reject::Because("the types have too many members"))?;
@@ -252,6 +287,7 @@ fn opaque(size: u64, why: String) -> Rc<Node> {
     Rc::new(Node {
         size,
         leaves: 1,
+        pointers: false,
         form: Form::Opaque(why),
     })
 }

@@ -40,6 +40,8 @@ impl EnumTable {
         };
         let mut names: Vec<(u64, Box<str>)> = values
             .iter()
+            // What has no name is a number.
+            .filter(|(name, _)| !name.is_empty())
             .map(|&(name, value)| (low_bits(value) & mask, name.into()))
             .collect();
         names.sort_by_key(|&(bits, _)| bits);

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use bpfmaps::{ProgInfo, Progs};
 use btf_layout::{BitRange, Btf, TypeId};
 
+use compile::Compiled;
+
 pub(crate) use enums::{EnumTable, EnumText};
 
 /// A type with everything that rendering needs of it. Types that occur more
@@ -24,7 +26,7 @@ impl Shape {
     /// What cannot be compiled becomes [`Form::Opaque`], in its place.
     pub(crate) fn new(btf: &Btf, id: TypeId) -> Self {
         Self {
-            root: compile::compile(btf, id, None),
+            root: compile::compile(btf, id, None, &mut Compiled::default()),
             name: btf.type_name(id),
         }
     }
@@ -33,8 +35,33 @@ impl Shape {
     /// functions hold the ids of programs.
     pub(crate) fn of_struct_ops(btf: &Btf, id: TypeId, progs: Rc<Progs>) -> Self {
         Self {
-            root: compile::compile(btf, id, Some(progs)),
+            root: compile::compile(btf, id, Some(progs), &mut Compiled::default()),
             name: btf.type_name(id),
+        }
+    }
+}
+
+/// The types of one BTF, each compiled when it is first asked for. All of them
+/// together take memory in proportion to the BTF.
+#[derive(Debug)]
+pub(crate) struct Shapes {
+    pub(crate) btf: Rc<Btf>,
+    compiled: Compiled,
+}
+
+impl Shapes {
+    pub(crate) fn new(btf: Rc<Btf>) -> Self {
+        Self {
+            btf,
+            compiled: Compiled::default(),
+        }
+    }
+
+    /// As [`Shape::new`].
+    pub(crate) fn shape(&mut self, id: TypeId) -> Shape {
+        Shape {
+            root: compile::compile(&self.btf, id, None, &mut self.compiled),
+            name: self.btf.type_name(id),
         }
     }
 }
@@ -46,6 +73,8 @@ pub(crate) struct Node {
     pub(crate) size: u64,
     /// How many scalars one value prints, at most.
     pub(crate) leaves: u64,
+    /// Whether pointers to data are in it, or it is one.
+    pub(crate) pointers: bool,
     pub(crate) form: Form,
 }
 
@@ -53,7 +82,8 @@ pub(crate) struct Node {
 pub(crate) enum Form {
     Int(Int),
     Enum(EnumTable),
-    Pointer,
+    /// A pointer to this type, which is compiled only where it is followed.
+    Pointer(TypeId),
     /// A program's id, in the place of a pointer to a function.
     Program(Programs),
     Float,

@@ -78,7 +78,7 @@ fn of_scalar(node: &Node, title: String) -> Option<Column> {
         Form::Int(int) if int.flavour == Flavour::Bool => (Align::Left, 5),
         Form::Int(int) => (Align::Right, if int.bits > 32 { 10 } else { 5 }),
         Form::Enum(table) => (Align::Left, table.longest()),
-        Form::Pointer | Form::Program(_) => (Align::Left, 18),
+        Form::Pointer(_) | Form::Program(_) => (Align::Left, 18),
         Form::Float => (Align::Right, 8),
         Form::Array(array) => (Align::Left, usize::try_from(is_text(array)?).ok()?),
         Form::Record(_) | Form::Opaque(_) => return None,

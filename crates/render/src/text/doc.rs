@@ -74,6 +74,14 @@ impl<'a> Doc<'a> {
         })
     }
 
+    /// All of it on one line, as plain text.
+    pub(super) fn flat(&self) -> io::Result<String> {
+        let mut text = Vec::new();
+        let mut page = Page::new(&mut text, crate::Style::Plain, usize::MAX);
+        self.write(&mut page, true)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Columns on one line, if they are no more than `limit`.
     pub(super) fn width(&self, limit: usize, nested: bool) -> Option<usize> {
         let width = match self {

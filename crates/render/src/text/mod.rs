@@ -1,8 +1,10 @@
 //! Text for people.
 
+mod allocators;
 mod columns;
 mod doc;
 mod entries;
+mod follow;
 mod hexdump;
 mod lines;
 mod list;
@@ -47,6 +49,10 @@ pub(crate) fn dump(
         }
         let map = Described::new(context, info);
         title(&mut page, &map, maps, options)?;
+        let survey = context.survey.as_ref();
+        if let Some(text) = survey.and_then(|survey| allocators::account(survey, info.id)) {
+            page.line(2, Role::Plain, &text)?;
+        }
         let mut entries = Entries::new(&map, options.width);
         let visited = visit(context.accessor, &map, options.limit, |entry| {
             entries.push(&mut page, entry)
@@ -57,6 +63,11 @@ pub(crate) fn dump(
         incomplete += usize::from(visited.result.is_err() || visited.gaps() > 0);
         outcome.add(map, visited);
     }
+    if let Some(survey) = &context.survey {
+        let (follower, is_first) = (&context.follower, maps.maps.is_empty());
+        allocators::write(&mut page, survey, follower, options, is_first)?;
+    }
+    follow::objects(&mut page, &context.follower)?;
     listing(&mut page, &maps.walk)?;
     if incomplete > 0 && maps.maps.len() > 1 {
         let text = format!(

@@ -11,6 +11,7 @@ use super::page::{Page, Role};
 use super::row::{cpu_text, index_text};
 use super::value::value;
 use super::{hexdump, object};
+use crate::follow::Site;
 use crate::object::Object;
 use crate::shape::Shape;
 use crate::special::Place;
@@ -67,8 +68,8 @@ pub(super) fn write_value(
 ) -> io::Result<()> {
     match &map.value {
         Some(shape) => {
-            let place = map.place();
-            let doc = typed(shape, place.as_ref(), value);
+            let (place, site) = (map.place(), map.site());
+            let doc = typed(shape, place.as_ref(), site.as_ref(), value);
             doc.write_below(page, indent, 1)?;
             page.end_line()?;
         }
@@ -94,9 +95,15 @@ pub(super) fn write_value(
 }
 
 /// A value by its type.
-fn typed<'a>(shape: &'a Shape, place: Option<&'a Place<'a>>, bytes: Bytes<'a>) -> Doc<'a> {
+fn typed<'a>(
+    shape: &'a Shape,
+    place: Option<&'a Place<'a>>,
+    site: Option<&'a Site<'a>>,
+    bytes: Bytes<'a>,
+) -> Doc<'a> {
     let object = Object::new(shape, bytes);
-    value(&place.map_or(object, |place| object.within(place)))
+    let object = place.into_iter().fold(object, Object::within);
+    value(&site.into_iter().fold(object, Object::following))
 }
 
 /// How an entry is called, as a title.
@@ -138,8 +145,8 @@ pub(super) fn variables(
         return Ok(());
     };
     page.space(INDENT)?;
-    let place = map.place();
-    match typed(shape, place.as_ref(), bytes) {
+    let (place, site) = (map.place(), map.site());
+    match typed(shape, place.as_ref(), site.as_ref(), bytes) {
         Doc::List(list) => list.write_block(page, INDENT)?,
         doc => doc.write(page, false)?,
     }

@@ -30,9 +30,9 @@ fn naming(info: &MapInfo) -> Naming {
 }
 
 /// The columns of the entries of `map`, or `None` if they do not fit into
-/// rows, as what special fields hold does not.
+/// rows, as what special fields hold and pointers lead to does not.
 pub(super) fn table_columns(map: &Described<'_>) -> Option<Vec<Column>> {
-    if map.specials.is_some() {
+    if map.specials.is_some() || map.roots.is_some() {
         return None;
     }
     let info = map.info;

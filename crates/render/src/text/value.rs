@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::columns::{record_cells, record_columns};
 use super::doc::{Doc, Item, List, ListKind};
+use super::follow::{item, pointer};
 use super::page::Role;
 use super::special::special;
 use super::table::{Align, Cell, Column, Grid, Row};
@@ -25,6 +26,9 @@ const MAX_OPAQUE: usize = 16;
 pub(super) fn value<'a>(object: &Object<'a>) -> Doc<'a> {
     if let Some(field) = object.special() {
         return special(&field);
+    }
+    if let Some((site, met)) = object.follow() {
+        return pointer(&met, site);
     }
     match &object.node.form {
         _ if object.is_missing() => Doc::word(Role::Problem, "missing"),
@@ -104,10 +108,7 @@ fn fields<'a>(object: &Object<'a>, record: &'a Record) -> Doc<'a> {
     let mut items: Vec<Item<'a>> = all
         .iter()
         .filter(|(_, field)| !(folded && field.is_zero()) && (missing < 2 || !field.is_missing()))
-        .map(|&(label, field)| Item {
-            label: label.into(),
-            doc: value(&field),
-        })
+        .map(|&(label, field)| item(label.into(), value(&field)))
         .collect();
     if folded {
         items.push(note(Role::Faint, format!("… {zeros} zero fields")));
@@ -148,10 +149,7 @@ fn section<'a>(object: &Object<'a>, record: &'a Record) -> Doc<'a> {
             .filter(move |(_, variable)| zero == (variable.is_zero() && record.members.len() > FEW))
     };
     let mut items: Vec<Item<'a>> = named(false)
-        .map(|(label, variable)| Item {
-            label: label.into(),
-            doc: value(&variable),
-        })
+        .map(|(label, variable)| item(label.into(), value(&variable)))
         .collect();
     let zeros: Vec<Item<'a>> = named(true)
         .map(|(label, _)| Item {
@@ -178,9 +176,10 @@ struct Run<'a> {
 /// The elements of an array, equal neighbours once.
 fn elements<'a>(object: &Object<'a>, array: &'a Array) -> Doc<'a> {
     let count = object.element_count(array);
-    let labelled = matches!(array.element.form, Form::Record(_));
+    let is_record = matches!(array.element.form, Form::Record(_));
+    let labelled = is_record || object.has_followed();
     // A record shows the part of it that could be read, a number has no part.
-    let is_missing = |element: &Object<'_>| match labelled {
+    let is_missing = |element: &Object<'_>| match is_record {
         true => element.is_missing(),
         false => element.whole().is_none(),
     };
@@ -234,7 +233,10 @@ fn elements<'a>(object: &Object<'a>, array: &'a Array) -> Doc<'a> {
             false => ListKind::Elements,
         },
         items,
-        grid: grid(&runs, array),
+        grid: match object.has_followed() {
+            true => None,
+            false => grid(&runs, array),
+        },
         left_out,
     })
 }
@@ -291,13 +293,11 @@ impl Run<'_> {
 }
 
 fn labelled_run<'a>(run: &Run<'a>) -> Item<'a> {
-    Item {
-        label: run.label().into(),
-        doc: match run.element.is_zero() {
-            true => Doc::word(Role::Faint, "all zero"),
-            false => value(&run.element),
-        },
-    }
+    let doc = match (&run.element.node.form, run.element.is_zero()) {
+        (Form::Record(_), true) => Doc::word(Role::Faint, "all zero"),
+        _ => value(&run.element),
+    };
+    item(run.label().into(), doc)
 }
 
 /// Two equal elements are written twice, more with their number.

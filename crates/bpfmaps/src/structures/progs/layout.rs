@@ -27,6 +27,7 @@ pub(super) struct ProgMembers {
     pub(super) tag: Member,
     pub(super) stats: Member,
     pub(super) aux: Member,
+    pub(super) insnsi: Member,
 }
 
 /// Of `struct bpf_prog_aux`.
@@ -55,6 +56,8 @@ pub(super) struct AuxMembers {
 /// Of `struct bpf_func_info`.
 #[derive(Debug)]
 pub(super) struct FuncInfo {
+    pub(super) size: u64,
+    pub(super) insn_off: Member,
     pub(super) type_id: Member,
 }
 
@@ -72,6 +75,7 @@ impl ProgLayout {
         let prog = btf.record("bpf_prog")?;
         let aux = btf.record("bpf_prog_aux")?;
         let stats = btf.record("bpf_prog_stats")?;
+        let func_info = btf.record("bpf_func_info")?;
         Ok(Self {
             prog: ProgMembers {
                 size: prog.size(),
@@ -83,6 +87,7 @@ impl ProgLayout {
                 tag: prog.member("tag")?,
                 stats: prog.member("stats")?,
                 aux: prog.member("aux")?,
+                insnsi: prog.member("insnsi")?,
             },
             aux: AuxMembers {
                 size: aux.size(),
@@ -105,7 +110,9 @@ impl ProgLayout {
                 func_info_cnt: aux.member("func_info_cnt")?,
             },
             func_info: FuncInfo {
-                type_id: btf.record("bpf_func_info")?.member("type_id")?,
+                size: func_info.size(),
+                insn_off: func_info.member("insn_off")?,
+                type_id: func_info.member("type_id")?,
             },
             stats: Stats {
                 size: stats.size(),

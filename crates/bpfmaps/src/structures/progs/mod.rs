@@ -1,5 +1,6 @@
 //! BPF programs (`struct bpf_prog`, `struct bpf_prog_aux`).
 
+mod code;
 mod layout;
 
 use std::rc::Rc;
@@ -18,6 +19,7 @@ use crate::target::Target;
 use crate::walk::{GapAt, Reason, Walk};
 use layout::member;
 
+pub(crate) use code::Reader as CodeReader;
 pub(crate) use layout::ProgLayout;
 
 /// The longest name of a function of the kernel (`KSYM_NAME_LEN`).

@@ -1,0 +1,248 @@
+//! What each page of an arena serves.
+
+use bpfmaps::arena::{Arena, Run, Window};
+use btf_layout::{Btf, Kind, Type};
+use guestmem::ArenaPtr;
+use sdt_alloc::{Regions, Use};
+
+use super::sections::Section;
+use super::{Survey, size};
+use crate::follow::Scanner;
+
+/// The section of variables that libbpf puts into an arena.
+const GLOBALS: &str = ".addr_space.1";
+
+/// What a page serves, the more telling before the less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Purpose {
+    Slots,
+    Index,
+    Static,
+    Stack,
+    Buddy,
+    /// Variables that a program keeps in the arena.
+    Globals,
+    /// A typed pointer leads there.
+    Pointed,
+    Unknown,
+}
+
+impl Purpose {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Slots,
+        Self::Index,
+        Self::Static,
+        Self::Stack,
+        Self::Buddy,
+        Self::Globals,
+        Self::Pointed,
+        Self::Unknown,
+    ];
+
+    /// What a page with the purpose does.
+    pub(crate) fn phrase(self) -> &'static str {
+        match self {
+            Self::Slots => "which has slots",
+            Self::Index => "which has a tree's index",
+            Self::Static => "which is of a static region",
+            Self::Stack => "which is of a stack of free objects",
+            Self::Buddy => "which is of a buddy allocator",
+            Self::Globals => "which has variables",
+            Self::Pointed => "which a typed pointer leads to",
+            Self::Unknown => "of which nothing is known",
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Index => "index",
+            Self::Static => "static",
+            Self::Stack => "stack",
+            Self::Buddy => "buddy",
+            Self::Globals => "globals",
+            Self::Pointed => "pointed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The pages of an arena that exist, and the purpose of each.
+pub(crate) struct Account {
+    window: Window,
+    runs: Vec<Run>,
+    /// How many pages lie before each run.
+    before: Vec<u64>,
+    purposes: Vec<Purpose>,
+}
+
+impl Account {
+    pub(crate) fn new(arena: &Arena<'_>) -> Self {
+        let runs = arena.pages().runs().to_vec();
+        let mut before = Vec::with_capacity(runs.len());
+        let mut pages: u64 = 0;
+        for run in &runs {
+            before.push(pages);
+            pages = pages.saturating_add(run.pages);
+        }
+        let pages = usize::try_from(pages).unwrap_or(0);
+        Self {
+            window: *arena.window(),
+            runs,
+            before,
+            purposes: vec![Purpose::Unknown; pages],
+        }
+    }
+
+    /// Says what `len` bytes serve. A page that serves several things keeps
+    /// the most telling.
+    pub(crate) fn mark(&mut self, start: ArenaPtr, len: u64, purpose: Purpose) {
+        let Some((first, offset)) = self.window.locate(start) else {
+            return;
+        };
+        let bytes = offset.saturating_add(len.max(1));
+        let end = first.saturating_add(bytes.div_ceil(self.window.page_size()));
+        let from = self
+            .runs
+            .partition_point(|run| run.pgoff.saturating_add(run.pages) <= first);
+        let runs = self.runs.iter().zip(&self.before).skip(from);
+        for (run, &before) in runs.take_while(|(run, _)| run.pgoff < end) {
+            let low = first.max(run.pgoff) - run.pgoff;
+            let high = end.min(run.pgoff.saturating_add(run.pages)) - run.pgoff;
+            let place = |page: u64| usize::try_from(before + page).unwrap_or(usize::MAX);
+            let pages = self.purposes.get_mut(place(low)..place(high));
+            for known in pages.unwrap_or_default() {
+                *known = (*known).min(purpose);
+            }
+        }
+    }
+
+    /// How many pages serve a purpose.
+    pub(crate) fn pages(&self, purpose: Purpose) -> u64 {
+        let pages = self.purposes.iter().filter(|&&known| known == purpose);
+        pages.count() as u64
+    }
+
+    /// What a page serves; `None` if it does not exist.
+    pub(crate) fn purpose(&self, pgoff: u64) -> Option<Purpose> {
+        let after = self.runs.partition_point(|run| run.pgoff <= pgoff);
+        let at = after.checked_sub(1)?;
+        let (run, before) = (self.runs.get(at)?, self.before.get(at)?);
+        let page = (pgoff - run.pgoff < run.pages).then(|| before + (pgoff - run.pgoff))?;
+        self.purposes.get(usize::try_from(page).ok()?).copied()
+    }
+
+    /// The pages of which nothing is known, as runs.
+    pub(crate) fn unknown(&self) -> Vec<Run> {
+        let mut unknown: Vec<Run> = Vec::new();
+        let pages = self
+            .runs
+            .iter()
+            .flat_map(|run| run.pgoff..run.pgoff + run.pages);
+        for (pgoff, &purpose) in pages.zip(&self.purposes) {
+            match unknown.last_mut() {
+                _ if purpose != Purpose::Unknown => {}
+                Some(run) if run.pgoff + run.pages == pgoff => run.pages += 1,
+                _ => unknown.push(Run { pgoff, pages: 1 }),
+            }
+        }
+        unknown
+    }
+}
+
+impl Survey<'_> {
+    /// Says what the pages serve that no tree has.
+    pub(super) fn attribute(&mut self, sections: &[Section]) {
+        for found in &self.allocators {
+            if let Some(surveyed) = self.arenas.get_mut(&found.arena) {
+                let (arena, account) = (&surveyed.arena, &mut surveyed.account);
+                let page_size = arena.window().page_size();
+                let mut take = |region: Result<sdt_alloc::Region, _>| {
+                    if let Ok(region) = region {
+                        account.mark(region.start, region.len, purpose(region.serves));
+                    }
+                };
+                let mut regions =
+                    Regions::new(arena, &found.btf, page_size, size(arena), &mut take);
+                regions.allocator(&found.allocator);
+            }
+        }
+        for section in sections {
+            for id in &section.arenas {
+                let Some(surveyed) = self.arenas.get_mut(id) else {
+                    continue;
+                };
+                let (arena, account) = (&surveyed.arena, &mut surveyed.account);
+                globals(&section.btf, arena, account);
+                let page_size = arena.window().page_size();
+                let mut problems = Vec::new();
+                for (instance, bytes) in section.others() {
+                    let mut take =
+                        |region: Result<sdt_alloc::Region, sdt_alloc::Problem>| match region {
+                            Ok(region) => {
+                                account.mark(region.start, region.len, purpose(region.serves));
+                            }
+                            Err(problem) => problems.push(problem.to_string()),
+                        };
+                    let mut regions =
+                        Regions::new(arena, &section.btf, page_size, size(arena), &mut take);
+                    if let Err(error) = regions.other(instance, bytes) {
+                        problems.push(error.to_string());
+                    }
+                    for problem in problems.drain(..) {
+                        let text = format!("{}: {problem}", instance.symbol);
+                        self.failed.push((section.map, text));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Survey<'_> {
+    /// Says which pages typed pointers lead to.
+    pub(super) fn attribute_reached(&mut self, scanner: &Scanner) {
+        for (id, runs) in scanner.reached() {
+            let Some(surveyed) = self.arenas.get_mut(&id) else {
+                continue;
+            };
+            let window = *surveyed.arena.window();
+            for run in runs {
+                if let Some(start) = window.user_address(run.pgoff) {
+                    let len = run.pages.saturating_mul(window.page_size());
+                    surveyed.account.mark(start, len, Purpose::Pointed);
+                }
+            }
+        }
+    }
+}
+
+fn purpose(serves: Use) -> Purpose {
+    match serves {
+        Use::Index => Purpose::Index,
+        Use::Slots => Purpose::Slots,
+        Use::Static => Purpose::Static,
+        Use::Stack => Purpose::Stack,
+        Use::Buddy => Purpose::Buddy,
+    }
+}
+
+/// Variables in the arena itself. libbpf puts them at its end, or, on kernels
+/// where instructions cannot reach so far, at its beginning.
+fn globals(btf: &Btf, arena: &Arena<'_>, account: &mut Account) {
+    let Some(Ok(Type::Datasec { size, .. })) =
+        btf.find(Kind::Datasec, GLOBALS).map(|id| btf.get(id))
+    else {
+        return;
+    };
+    let window = arena.window();
+    let pages = u64::from(size).div_ceil(window.page_size());
+    let starts = [window.pages().checked_sub(pages), Some(0)];
+    let exist = |first: &u64| (*first..first + pages).all(|page| arena.pages().contains(page));
+    let mut found = starts.into_iter().flatten().filter(exist);
+    if let (Some(first), None) = (found.next(), found.next())
+        && let Some(start) = window.user_address(first)
+    {
+        account.mark(start, size.into(), Purpose::Globals);
+    }
+}
