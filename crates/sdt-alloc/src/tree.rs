@@ -8,6 +8,9 @@ use rustc_hash::FxHashSet;
 use crate::error::Problem;
 use crate::types::{Allocator, DataLayout, Types, word};
 
+/// Slots are no smaller than this: an id, and a word of payload.
+const MIN_SLOT: u64 = 16;
+
 /// One allocator in the memory of its arena.
 pub struct Tree<'a> {
     pub(crate) memory: &'a dyn Memory<ArenaPtr>,
@@ -151,7 +154,8 @@ impl<'a> Tree<'a> {
             tree: self,
             seen: FxHashSet::default(),
             chunk: Vec::new(),
-            left: self.size / self.types.desc.size.max(1),
+            nodes_left: self.size / (self.types.desc.size + self.types.desc.entries * 8) + 1,
+            slots_left: self.size / self.allocator.pool.elem_size.max(MIN_SLOT) + 1,
             visit,
         };
         // Descriptors still to be visited, the next one last.
@@ -236,8 +240,10 @@ struct Walk<'t, 'v> {
     seen: FxHashSet<ArenaPtr>,
     /// The chunk that is read.
     chunk: Vec<u8>,
-    /// How many descriptors the arena can still hold.
-    left: u64,
+    /// How many descriptors with their chunks, and how many slots the arena
+    /// can still hold.
+    nodes_left: u64,
+    slots_left: u64,
     visit: &'v mut dyn FnMut(Visit) -> ControlFlow<()>,
 }
 
@@ -258,12 +264,12 @@ impl Walk<'_, '_> {
         if !self.seen.insert(at) {
             return self.problem(Problem::Twice { what, at });
         }
-        let Some(left) = self.left.checked_sub(1) else {
+        let Some(left) = self.nodes_left.checked_sub(1) else {
             self.problem(Problem::TooMany { what, at })?;
             open.clear();
             return ControlFlow::Continue(());
         };
-        self.left = left;
+        self.nodes_left = left;
         let layout = self.tree.types.desc;
         let memory = self.tree.memory;
         let mut desc = Vec::new();
@@ -326,6 +332,14 @@ impl Walk<'_, '_> {
             let is_allocated = word.is_some_and(|word| word >> (position % 64) & 1 == 1);
             if pointer.get() == 0 && !is_allocated {
                 continue;
+            }
+            if pointer.get() != 0 {
+                let Some(left) = self.slots_left.checked_sub(1) else {
+                    open.clear();
+                    let what = "slots";
+                    return self.problem(Problem::TooMany { what, at: pointer });
+                };
+                self.slots_left = left;
             }
             let (slot, problem) = self.tree.slot(idx, pointer, is_allocated);
             (self.visit)(Visit::Slot(slot))?;

@@ -1,16 +1,13 @@
 //! What each page of an arena serves.
 
 use bpfmaps::arena::{Arena, Run, Window};
-use btf_layout::{Btf, Kind, Type};
+use btf_layout::Btf;
 use guestmem::ArenaPtr;
 use sdt_alloc::{Regions, Use};
 
 use super::sections::Section;
-use super::{Survey, size};
+use super::{Globals, Survey, Surveyed, size};
 use crate::follow::Scanner;
-
-/// The section of variables that libbpf puts into an arena.
-const GLOBALS: &str = ".addr_space.1";
 
 /// What a page serves, the more telling before the less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,18 +150,14 @@ impl Account {
 impl Survey<'_> {
     /// Says what the pages serve that no tree has.
     pub(super) fn attribute(&mut self, sections: &[Section]) {
+        let mut problems = Vec::new();
         for found in &self.allocators {
             if let Some(surveyed) = self.arenas.get_mut(&found.arena) {
-                let (arena, account) = (&surveyed.arena, &mut surveyed.account);
-                let page_size = arena.window().page_size();
-                let mut take = |region: Result<sdt_alloc::Region, _>| {
-                    if let Ok(region) = region {
-                        account.mark(region.start, region.len, purpose(region.serves));
-                    }
-                };
-                let mut regions =
-                    Regions::new(arena, &found.btf, page_size, size(arena), &mut take);
-                regions.allocator(&found.allocator);
+                let note = |problem| problems.push((found.map, &found.symbol, problem));
+                surveyed.regions(&found.btf, note, |regions| {
+                    regions.allocator(&found.allocator);
+                    Ok(())
+                });
             }
         }
         for section in sections {
@@ -172,34 +165,22 @@ impl Survey<'_> {
                 let Some(surveyed) = self.arenas.get_mut(id) else {
                     continue;
                 };
-                let (arena, account) = (&surveyed.arena, &mut surveyed.account);
-                globals(&section.btf, arena, account);
-                let page_size = arena.window().page_size();
-                let mut problems = Vec::new();
+                if let Some(globals) = Globals::find(&section.btf, &surveyed.arena) {
+                    let account = &mut surveyed.account;
+                    account.mark(globals.at, globals.size, Purpose::Globals);
+                    surveyed.globals = Some(globals);
+                }
                 for (instance, bytes) in section.others() {
-                    let mut take =
-                        |region: Result<sdt_alloc::Region, sdt_alloc::Problem>| match region {
-                            Ok(region) => {
-                                account.mark(region.start, region.len, purpose(region.serves));
-                            }
-                            Err(problem) => problems.push(problem.to_string()),
-                        };
-                    let mut regions =
-                        Regions::new(arena, &section.btf, page_size, size(arena), &mut take);
-                    if let Err(error) = regions.other(instance, bytes) {
-                        problems.push(error.to_string());
-                    }
-                    for problem in problems.drain(..) {
-                        let text = format!("{}: {problem}", instance.symbol);
-                        self.failed.push((section.map, text));
-                    }
+                    let note = |problem| problems.push((section.map, &instance.symbol, problem));
+                    surveyed.regions(&section.btf, note, |regions| regions.other(instance, bytes));
                 }
             }
         }
+        for (map, symbol, problem) in problems {
+            self.failed.push((map, format!("{symbol}: {problem}")));
+        }
     }
-}
 
-impl Survey<'_> {
     /// Says which pages typed pointers lead to.
     pub(super) fn attribute_reached(&mut self, scanner: &Scanner) {
         for (id, runs) in scanner.reached() {
@@ -217,6 +198,29 @@ impl Survey<'_> {
     }
 }
 
+impl Surveyed<'_> {
+    /// Marks the regions that `find` finds, and hands over what keeps others
+    /// from being found.
+    fn regions(
+        &mut self,
+        btf: &Btf,
+        mut note: impl FnMut(String),
+        find: impl FnOnce(&mut Regions<'_>) -> Result<(), sdt_alloc::Error>,
+    ) {
+        let (arena, account) = (&self.arena, &mut self.account);
+        let mut problems = Vec::new();
+        let mut take = |region: Result<sdt_alloc::Region, sdt_alloc::Problem>| match region {
+            Ok(region) => account.mark(region.start, region.len, purpose(region.serves)),
+            Err(problem) => problems.push(problem.to_string()),
+        };
+        let page_size = arena.window().page_size();
+        let mut regions = Regions::new(arena, btf, page_size, size(arena), &mut take);
+        let found = find(&mut regions);
+        problems.extend(found.err().map(|error| error.to_string()));
+        problems.into_iter().for_each(&mut note);
+    }
+}
+
 fn purpose(serves: Use) -> Purpose {
     match serves {
         Use::Index => Purpose::Index,
@@ -224,25 +228,5 @@ fn purpose(serves: Use) -> Purpose {
         Use::Static => Purpose::Static,
         Use::Stack => Purpose::Stack,
         Use::Buddy => Purpose::Buddy,
-    }
-}
-
-/// Variables in the arena itself. libbpf puts them at its end, or, on kernels
-/// where instructions cannot reach so far, at its beginning.
-fn globals(btf: &Btf, arena: &Arena<'_>, account: &mut Account) {
-    let Some(Ok(Type::Datasec { size, .. })) =
-        btf.find(Kind::Datasec, GLOBALS).map(|id| btf.get(id))
-    else {
-        return;
-    };
-    let window = arena.window();
-    let pages = u64::from(size).div_ceil(window.page_size());
-    let starts = [window.pages().checked_sub(pages), Some(0)];
-    let exist = |first: &u64| (*first..first + pages).all(|page| arena.pages().contains(page));
-    let mut found = starts.into_iter().flatten().filter(exist);
-    if let (Some(first), None) = (found.next(), found.next())
-        && let Some(start) = window.user_address(first)
-    {
-        account.mark(start, size.into(), Purpose::Globals);
     }
 }

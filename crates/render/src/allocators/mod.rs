@@ -3,6 +3,7 @@
 
 mod account;
 mod deferred;
+mod globals;
 mod owners;
 mod payload;
 mod sections;
@@ -18,6 +19,7 @@ use btf_layout::Btf;
 use sdt_alloc::{Allocator, DataLayout, Evidence, Problem, Types};
 
 pub(crate) use account::{Account, Purpose};
+pub(crate) use globals::{Globals, SECTION};
 pub(crate) use owners::{Claim, Owner};
 pub(crate) use payload::Payload;
 pub(crate) use slots::{Counts, SlotRef, is_in_use};
@@ -50,6 +52,8 @@ pub(crate) struct Surveyed<'a> {
     /// Slots by address, those of all allocators.
     pub(crate) slots: Vec<SlotRef>,
     pub(crate) account: Account,
+    /// Variables of programs in the arena itself.
+    pub(crate) globals: Option<Globals>,
 }
 
 /// One allocator.
@@ -98,6 +102,7 @@ impl<'a> Survey<'a> {
                         account: Account::new(&arena),
                         arena,
                         slots: Vec::new(),
+                        globals: None,
                     };
                     survey.arenas.insert(map.id, surveyed);
                 }

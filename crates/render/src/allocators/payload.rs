@@ -13,6 +13,7 @@ use super::{Found, Survey};
 use crate::Options;
 use crate::context::Context;
 use crate::follow::{ObjectType, Scanner};
+use crate::object::Object;
 use crate::walk::Causes;
 
 /// Slots are aligned to no more than this.
@@ -63,6 +64,13 @@ impl Survey<'_> {
         self.by_option(&scanner, &options.types);
         for map in maps {
             scanner.map(context, self, map);
+        }
+        for (&id, surveyed) in &self.arenas {
+            if let Some(globals) = &surveyed.globals {
+                let read = globals.read(&surveyed.arena);
+                let object = Object::new(&globals.shape, read.bytes());
+                scanner.variables(self, id, &globals.btf, &object);
+            }
         }
         self.scan_payloads(&mut scanner);
         self.by_pointers(&scanner);

@@ -7,6 +7,7 @@ use bpfmaps::{BpfMapAccessor, Entry, MapInfo};
 use btf_layout::{Btf, Kind, TypeId};
 use sdt_alloc::{ALLOCATORS, DEFERRED, Instance, OTHERS, instances};
 
+use super::globals;
 use crate::walk::Causes;
 
 /// The variables of a section that concern arenas.
@@ -47,7 +48,7 @@ impl Section {
             .chain([DEFERRED])
             .collect();
         let instances = instances(&btf, ty, &names).map_err(|error| error.to_string())?;
-        if instances.is_empty() {
+        if instances.is_empty() && globals::section(&btf).is_none() {
             return Ok(None);
         }
         let mut bytes = Vec::new();

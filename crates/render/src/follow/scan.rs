@@ -99,6 +99,24 @@ impl Scanner {
         self.finish(survey);
     }
 
+    /// Variables in an arena.
+    pub(crate) fn variables(
+        &mut self,
+        survey: &Survey<'_>,
+        arena: u32,
+        btf: &Rc<Btf>,
+        variables: &Object<'_>,
+    ) {
+        let from = From {
+            survey,
+            btf,
+            arenas: &[arena],
+            map: None,
+        };
+        self.object(variables, &from);
+        self.finish(survey);
+    }
+
     /// The values of a map. What of them cannot be read is told where they are
     /// shown.
     pub(crate) fn map(&mut self, context: &Context<'_>, survey: &Survey<'_>, info: &MapInfo) {

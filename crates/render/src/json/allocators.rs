@@ -1,18 +1,21 @@
 //! Allocators in arenas and their slots, as JSON.
 
 use bpfmaps::Bytes;
-use bpfmaps::arena::Run;
+use bpfmaps::arena::{Arena, Run};
 use sdt_alloc::{DataLayout, Problem, State};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::entry::ValueJson;
+use super::entry::{Missing, ValueJson};
 use super::object::{known, object_fields};
 use super::state::Runs;
 use super::value::Text;
-use crate::allocators::{Claim, Found, Owner, Purpose, SlotRef, Survey, Wanted, Whereabouts};
+use crate::allocators::{
+    Claim, Found, Globals, Owner, Purpose, SECTION, SlotRef, Survey, Wanted, Whereabouts,
+};
 use crate::follow::Follower;
 use crate::hex::Hex;
+use crate::object::Object;
 
 /// The allocators that are wanted.
 pub(super) struct Allocators<'a> {
@@ -266,6 +269,33 @@ impl Serialize for PlaceJson {
         map.serialize_entry("arena", &self.0.arena)?;
         map.serialize_entry("pgoff", &self.0.pgoff)?;
         map.serialize_entry("serves", &self.0.serves.map(Purpose::name))?;
+        map.end()
+    }
+}
+
+/// The variables in an arena.
+pub(super) struct GlobalsJson<'a> {
+    pub(super) follower: &'a Follower<'a>,
+    pub(super) arena: &'a Arena<'a>,
+    pub(super) id: u32,
+    pub(super) globals: &'a Globals,
+}
+
+impl Serialize for GlobalsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let globals = self.globals;
+        let read = globals.read(self.arena);
+        let arenas = [self.id];
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("section", SECTION)?;
+        map.serialize_entry("addr", &Text(globals.at))?;
+        map.serialize_entry("size", &globals.size)?;
+        let site = self.follower.site(&globals.btf, &arenas);
+        let object = Object::new(&globals.shape, read.bytes()).following(&site);
+        map.serialize_entry("typed", &object)?;
+        if !read.bytes().is_whole() {
+            map.serialize_entry("missing", &Missing(read.bytes()))?;
+        }
         map.end()
     }
 }

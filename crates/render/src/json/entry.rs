@@ -198,7 +198,7 @@ impl Serialize for ValueJson<'_> {
 }
 
 /// The part of a value that could not be read.
-struct Missing<'a>(Bytes<'a>);
+pub(super) struct Missing<'a>(pub(super) Bytes<'a>);
 
 impl Serialize for Missing<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

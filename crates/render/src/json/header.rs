@@ -5,7 +5,7 @@ use bpfmaps::{KernelInfo, MapInfo, MapState, ProgInfo};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::allocators::AccountJson;
+use super::allocators::{AccountJson, GlobalsJson};
 use super::state::state;
 use super::value::{Address, Text};
 use crate::context::Context;
@@ -111,11 +111,23 @@ pub(super) fn header<M: SerializeMap>(map: &mut M, header: &MapHeader<'_>) -> Re
         Ok(Some(of_map)) => {
             let survey = header.context.survey.as_ref();
             let survey = survey.filter(|_| matches!(of_map, MapState::Arena { .. }));
-            let account = survey.map(|survey| AccountJson {
-                survey,
-                arena: info.id,
+            let known = survey.map(|survey| {
+                let surveyed = survey.arenas.get(&info.id);
+                let globals = surveyed.and_then(|surveyed| {
+                    Some(GlobalsJson {
+                        follower: &header.context.follower,
+                        arena: &surveyed.arena,
+                        id: info.id,
+                        globals: surveyed.globals.as_ref()?,
+                    })
+                });
+                let account = AccountJson {
+                    survey,
+                    arena: info.id,
+                };
+                (account, globals)
             });
-            state(map, of_map, account)
+            state(map, of_map, known)
         }
         Ok(None) => Ok(()),
         Err(error) => map.serialize_entry("state_error", &Text(Causes(error))),

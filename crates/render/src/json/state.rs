@@ -6,7 +6,7 @@ use guestmem::{ArenaPtr, Kva};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::allocators::AccountJson;
+use super::allocators::{AccountJson, GlobalsJson};
 use super::value::Text;
 use crate::state::{fill, pages, queue_len};
 
@@ -61,6 +61,8 @@ struct Arena<'a> {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    globals: Option<GlobalsJson<'a>>,
 }
 
 /// Runs of pages.
@@ -84,8 +86,9 @@ impl Serialize for Runs<'_> {
 pub(super) fn state<M: SerializeMap>(
     map: &mut M,
     state: &MapState,
-    account: Option<AccountJson<'_>>,
+    known: Option<(AccountJson<'_>, Option<GlobalsJson<'_>>)>,
 ) -> Result<(), M::Error> {
+    let (account, globals) = known.unzip();
     match *state {
         MapState::Arena {
             user_start,
@@ -107,6 +110,7 @@ pub(super) fn state<M: SerializeMap>(
                 faulted_pages: Runs(faulted),
                 complete,
                 account,
+                globals: globals.flatten(),
             },
         ),
         MapState::RingBuffer {

@@ -6,6 +6,7 @@ use bpfmaps::Bytes;
 use sdt_alloc::{DataLayout, State};
 
 use super::doc::{Doc, Item, List, ListKind};
+use super::entries::missing_text;
 use super::page::{Page, Role};
 use super::value::value;
 use super::{count, hexdump, object};
@@ -306,6 +307,40 @@ fn homeless(page: &mut Page<'_>, indent: usize, claims: &[&Claim]) -> io::Result
     match claims.len().saturating_sub(MAX_LISTED) {
         0 => Ok(()),
         more => page.line(indent + 2, Role::Faint, &format!("and {more} more")),
+    }
+}
+
+/// The variables that programs keep in an arena.
+pub(super) fn globals(
+    page: &mut Page<'_>,
+    survey: &Survey<'_>,
+    follower: &Follower<'_>,
+    arena: u32,
+) -> io::Result<()> {
+    let surveyed = survey.arenas.get(&arena);
+    let Some((surveyed, globals)) =
+        surveyed.and_then(|surveyed| Some((surveyed, surveyed.globals.as_ref()?)))
+    else {
+        return Ok(());
+    };
+    let read = globals.read(&surveyed.arena);
+    let arenas = [arena];
+    let site = follower.site(&globals.btf, &arenas);
+    let object = Object::new(&globals.shape, read.bytes()).following(&site);
+    page.line(
+        INDENT,
+        Role::Plain,
+        &format!("variables at {}:", globals.at),
+    )?;
+    page.space(INDENT * 2)?;
+    match value(&object) {
+        Doc::List(list) => list.write_block(page, INDENT * 2)?,
+        doc => doc.write(page, false)?,
+    }
+    page.end_line()?;
+    match missing_text(read.bytes()) {
+        Some(text) => page.line(INDENT * 2, Role::Problem, &text),
+        None => Ok(()),
     }
 }
 

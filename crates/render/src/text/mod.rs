@@ -53,6 +53,9 @@ pub(crate) fn dump(
         if let Some(text) = survey.and_then(|survey| allocators::account(survey, info.id)) {
             page.line(2, Role::Plain, &text)?;
         }
+        if let Some(survey) = survey {
+            allocators::globals(&mut page, survey, &context.follower, info.id)?;
+        }
         let mut entries = Entries::new(&map, options.width);
         let visited = visit(context.accessor, &map, options.limit, |entry| {
             entries.push(&mut page, entry)
