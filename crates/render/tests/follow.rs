@@ -40,7 +40,7 @@ fn list(len: u64) -> Case {
 fn numbers(document: &Value) -> (BTreeSet<u64>, usize) {
     let mut found = Vec::new();
     each_pointer(document, &mut |pointer| {
-        found.push(pointer["to"]["number"].as_u64())
+        found.push(pointer["to"]["number"].as_u64());
     });
     let queued = document["objects"].as_array().into_iter().flatten();
     found.extend(queued.map(|object| object["typed"]["number"].as_u64()));
@@ -207,7 +207,7 @@ fn the_budget_is_kept_and_stated() {
         assert_eq!(numbers(&document).1, shown);
         let mut reasons = Vec::new();
         each_pointer(&document, &mut |pointer| {
-            reasons.extend(pointer.get("why").cloned())
+            reasons.extend(pointer.get("why").cloned());
         });
         assert_eq!(reasons, [json!(why)]);
         assert_eq!(document["followed"]["left_out"], json!(1));

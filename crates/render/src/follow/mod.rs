@@ -12,6 +12,7 @@
 //! and could not be read.
 
 mod arenas;
+mod inside;
 mod meet;
 mod pages;
 mod scan;
