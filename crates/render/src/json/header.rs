@@ -115,7 +115,7 @@ pub(super) fn header<M: SerializeMap>(map: &mut M, header: &MapHeader<'_>) -> Re
                 survey,
                 arena: info.id,
             });
-            state(map, of_map, account)
+            state(map, of_map, account, described.pages.as_ref())
         }
         Ok(None) => Ok(()),
         Err(error) => map.serialize_entry("state_error", &Text(Causes(error))),

@@ -7,8 +7,11 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::allocators::AccountJson;
+use super::page_bytes::PageList;
 use super::value::Text;
+use crate::page_bytes::PageBytes;
 use crate::state::{fill, pages, queue_len};
+use crate::walk::Causes;
 
 #[derive(Serialize)]
 struct RingBuffer {
@@ -61,6 +64,10 @@ struct Arena<'a> {
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages: Option<PageList<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages_error: Option<Text<Causes<'a>>>,
 }
 
 /// Runs of pages.
@@ -85,6 +92,7 @@ pub(super) fn state<M: SerializeMap>(
     map: &mut M,
     state: &MapState,
     account: Option<AccountJson<'_>>,
+    bytes: Option<&PageBytes<'_>>,
 ) -> Result<(), M::Error> {
     match *state {
         MapState::Arena {
@@ -107,6 +115,8 @@ pub(super) fn state<M: SerializeMap>(
                 faulted_pages: Runs(faulted),
                 complete,
                 account,
+                pages: bytes.filter(|bytes| bytes.error().is_none()).map(PageList),
+                pages_error: bytes.and_then(PageBytes::error).map(Causes).map(Text),
             },
         ),
         MapState::RingBuffer {
