@@ -185,6 +185,12 @@ pub(crate) struct Dump {
     /// then bare addresses. [default: 1000000]
     #[arg(long, value_name = "N")]
     pub(crate) follow_objects: Option<u64>,
+    /// Print the bytes of the pages of arenas
+    ///
+    /// In text those of pages that are not all zeros, in JSON those of all pages, as base64.
+    /// bpftool's format has no place for them.
+    #[arg(long)]
+    pub(crate) arena_bytes: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     #[command(flatten)]

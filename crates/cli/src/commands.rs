@@ -73,6 +73,9 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let mut options = options(&args.source.source, args.format.into(), &output);
     options.limit = args.limit;
     options.follow.objects = args.follow_objects.unwrap_or(options.follow.objects);
+    if args.arena_bytes {
+        options.arena_pages = render::ArenaPages::Bytes;
+    }
     options.types.clone_from(&args.allocators.types);
     options.wanted = render::Wanted {
         allocators: args.allocators.allocator.clone(),

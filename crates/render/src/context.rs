@@ -8,13 +8,14 @@ use bpfmaps::{BpfMapAccessor, Error, MapInfo, ProgInfo, Progs};
 
 use crate::allocators::Survey;
 use crate::follow::Follower;
-use crate::{Budget, Options, Outcome};
+use crate::{ArenaPages, Budget, Options, Outcome};
 
 pub(crate) struct Context<'a> {
     pub(crate) accessor: &'a dyn BpfMapAccessor,
     /// What is known of arenas and allocators, in dumps of contents.
     pub(crate) survey: Option<Rc<Survey<'a>>>,
     pub(crate) follower: Follower<'a>,
+    pub(crate) arena_pages: ArenaPages,
     users: OnceCell<Result<Users, Error>>,
 }
 
@@ -31,6 +32,7 @@ impl<'a> Context<'a> {
             accessor,
             survey: None,
             follower: Follower::new(accessor, None, Budget::NONE),
+            arena_pages: ArenaPages::default(),
             users: OnceCell::new(),
         }
     }

@@ -63,6 +63,7 @@ mod hex;
 mod json;
 mod object;
 mod options;
+mod page_bytes;
 mod shape;
 mod special;
 mod state;
@@ -78,7 +79,7 @@ use json::{Document, Part};
 
 pub use allocators::Wanted;
 pub use error::Error;
-pub use options::{Budget, Format, Options, Outcome, ParseFormatError, Source, Style};
+pub use options::{ArenaPages, Budget, Format, Options, Outcome, ParseFormatError, Source, Style};
 
 /// How much output is collected before it is written.
 const BUFFER: usize = 1 << 16;
@@ -126,6 +127,7 @@ fn write(
     let mut out = BufWriter::with_capacity(BUFFER, out);
     let mut context = Context::new(accessor);
     if part == Part::Contents && options.format != Format::Bpftool {
+        context.arena_pages = options.arena_pages;
         context.look_at_arenas(options);
     }
     let document = || Document {

@@ -111,6 +111,16 @@ impl Default for Budget {
     }
 }
 
+/// What is written of the pages of an arena.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArenaPages {
+    /// Which of them exist.
+    #[default]
+    Listed,
+    /// Their bytes, too.
+    Bytes,
+}
+
 /// How to render.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -133,6 +143,8 @@ pub struct Options {
     pub types: Vec<(String, String)>,
     /// How much pointers are followed.
     pub follow: Budget,
+    /// What of the pages of arenas.
+    pub arena_pages: ArenaPages,
 }
 
 impl Options {
@@ -149,6 +161,7 @@ impl Options {
             wanted: Wanted::default(),
             types: Vec::new(),
             follow: Budget::default(),
+            arena_pages: ArenaPages::default(),
         }
     }
 }

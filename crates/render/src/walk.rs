@@ -11,6 +11,7 @@ use btf_layout::{Kind, TypeId};
 
 use crate::context::Context;
 use crate::follow::{Roots, Site};
+use crate::page_bytes::PageBytes;
 use crate::shape::Shape;
 use crate::special::{Place, Specials};
 
@@ -27,6 +28,8 @@ pub(crate) struct Described<'a> {
     pub(crate) specials: Option<Specials<'a>>,
     /// Where pointers in its values are followed from, if they are.
     pub(crate) roots: Option<Roots<'a>>,
+    /// The bytes of its pages, if it is an arena and they are wanted.
+    pub(crate) pages: Option<PageBytes<'a>>,
 }
 
 impl<'a> Described<'a> {
@@ -39,6 +42,7 @@ impl<'a> Described<'a> {
             state: context.accessor.state(info),
             specials: None,
             roots: None,
+            pages: PageBytes::of(context, info),
         };
         described.btf_error = described.find_types(context).err();
         described
@@ -97,7 +101,7 @@ pub(crate) struct Visited {
     /// Whether the limit ended the walk.
     pub(crate) limited: bool,
     pub(crate) result: Result<Walk, Error>,
-    /// What was missing behind special fields and pointers.
+    /// What was missing behind special fields and pointers, and of pages.
     inner_gaps: u64,
 }
 
@@ -156,7 +160,8 @@ pub(crate) fn visit<E>(
                 .specials
                 .as_ref()
                 .map_or(0, Specials::gaps)
-                .saturating_add(map.roots.as_ref().map_or(0, Roots::take_gaps)),
+                .saturating_add(map.roots.as_ref().map_or(0, Roots::take_gaps))
+                .saturating_add(map.pages.as_ref().map_or(0, PageBytes::gaps)),
         }),
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn header<M: SerializeMap>(map: &mut M, header: &MapHeader<'_>) -> Re
                 };
                 (account, globals)
             });
-            state(map, of_map, known)
+            state(map, of_map, known, described.pages.as_ref())
         }
         Ok(None) => Ok(()),
         Err(error) => map.serialize_entry("state_error", &Text(Causes(error))),

@@ -8,6 +8,7 @@ mod follow;
 mod gaps;
 mod header;
 mod object;
+mod page_bytes;
 mod progs;
 mod special;
 mod state;

@@ -7,8 +7,11 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::allocators::{AccountJson, GlobalsJson};
+use super::page_bytes::PageList;
 use super::value::Text;
+use crate::page_bytes::PageBytes;
 use crate::state::{fill, pages, queue_len};
+use crate::walk::Causes;
 
 #[derive(Serialize)]
 struct RingBuffer {
@@ -63,6 +66,10 @@ struct Arena<'a> {
     account: Option<AccountJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     globals: Option<GlobalsJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages: Option<PageList<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages_error: Option<Text<Causes<'a>>>,
 }
 
 /// Runs of pages.
@@ -87,6 +94,7 @@ pub(super) fn state<M: SerializeMap>(
     map: &mut M,
     state: &MapState,
     known: Option<(AccountJson<'_>, Option<GlobalsJson<'_>>)>,
+    bytes: Option<&PageBytes<'_>>,
 ) -> Result<(), M::Error> {
     let (account, globals) = known.unzip();
     match *state {
@@ -111,6 +119,8 @@ pub(super) fn state<M: SerializeMap>(
                 complete,
                 account,
                 globals: globals.flatten(),
+                pages: bytes.filter(|bytes| bytes.error().is_none()).map(PageList),
+                pages_error: bytes.and_then(PageBytes::error).map(Causes).map(Text),
             },
         ),
         MapState::RingBuffer {

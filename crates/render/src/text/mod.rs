@@ -23,6 +23,7 @@ use std::mem;
 use bpfmaps::{MapInfo, MapType, Maps, Walk};
 
 use crate::context::Context;
+use crate::page_bytes::PageBytes;
 use crate::walk::{Causes, Described, Visited, visit};
 use crate::{Error, Options, Outcome};
 use entries::Entries;
@@ -155,14 +156,45 @@ fn title(
         page.line(2, Role::Problem, &format!("no types: {}", Causes(error)))?;
     }
     match &map.state {
-        Ok(Some(state)) => page.line(2, Role::Plain, &state::text(state)),
-        Ok(None) => Ok(()),
+        Ok(Some(state)) => page.line(2, Role::Plain, &state::text(state))?,
+        Ok(None) => {}
         Err(error) => page.line(
             2,
             Role::Problem,
             &format!("state not read: {}", Causes(error)),
-        ),
+        )?,
     }
+    map.pages
+        .as_ref()
+        .map_or(Ok(()), |pages| bytes(page, pages))
+}
+
+/// The pages of an arena that are not all zeros.
+fn bytes(page: &mut Page<'_>, pages: &PageBytes<'_>) -> io::Result<()> {
+    if let Some(error) = pages.error() {
+        let text = format!("pages not read: {}", Causes(error));
+        return page.line(2, Role::Problem, &text);
+    }
+    let mut zeros = 0;
+    pages.visit(|pgoff, read| match read {
+        Ok(bytes) if bytes.iter().all(|&byte| byte == 0) => {
+            zeros += 1;
+            Ok(())
+        }
+        Ok(bytes) => {
+            page.line(2, Role::Name, &format!("page {pgoff}"))?;
+            hexdump::write(page, 4, bytes)
+        }
+        Err(fault) => {
+            let text = format!("page {pgoff} not read: {fault}");
+            page.line(2, Role::Problem, &text)
+        }
+    })?;
+    if zeros > 0 {
+        let text = format!("{} of zeros", count(zeros, "page", "pages"));
+        page.line(2, Role::Faint, &text)?;
+    }
+    Ok(())
 }
 
 /// How many entries there were, and what is missing.
