@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use libbpf_rs::MapHandle;
 use serde_json::json;
 
 use super::{Described, Owners, World, empty, live, pointer};
@@ -67,8 +66,8 @@ pub(super) fn make(maker: &mut Maker) -> Result<Vec<Task>> {
     let mut slots = slots();
     let tree = world.tree(maker, 0, 112, &slots)?;
     let map = find(&world.object, "scx_task_map")?;
-    let mut owners = Owners::default();
-    let tasks = adopt(maker, &world, &map, (&tree, &mut slots), &mut owners)?;
+    let mut owners = Owners::by(&map)?;
+    let tasks = adopt(maker, &world, (&tree, &mut slots), &mut owners)?;
     // Which they are is another test's; that they are there is this one's.
     let few = tasks.iter().take(10);
     let few = few.map(|task| json!({"owner": task.object()})).collect();
@@ -118,7 +117,6 @@ fn slots() -> Vec<Slot> {
 fn adopt(
     maker: &mut Maker,
     world: &World,
-    map: &MapHandle,
     (tree, slots): (&Tree, &mut [Slot]),
     owners: &mut Owners,
 ) -> Result<Vec<Task>> {
@@ -140,7 +138,7 @@ fn adopt(
             ensure!(result == 0, "adopt returned {result}");
             Ok(())
         })?;
-        owners.add(map, &task, slot, place)?;
+        owners.add(&task, slot, place);
         // The program wrote into the freed slot, too.
         let datum = match slot.kind {
             Kind::Freed => touched(&task, waker),
