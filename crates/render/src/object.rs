@@ -1,10 +1,10 @@
 //! Objects in the bytes of a value: where each is, and what its bits say.
 
 use bpfmaps::{Bytes, ProgInfo};
-use btf_layout::{BitRange, TypeId};
+use btf_layout::BitRange;
 
 use crate::follow::{Pointer, Site};
-use crate::shape::{Array, EnumTable, Flavour, Form, Int, Member, Node, Record, Shape, Text};
+use crate::shape::{Array, EnumTable, Flavour, Form, Int, Member, Node, Shape, Text};
 use crate::special::{Place, SpecialField};
 
 /// An object of a known type at an offset of a value.
@@ -23,26 +23,6 @@ pub(crate) struct Object<'a> {
     place: Option<&'a Place<'a>>,
     /// Where its pointers are followed from, if they are.
     site: Option<&'a Site<'a>>,
-}
-
-/// A pointer in an object.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PointerAt<'a> {
-    pub(crate) value: u64,
-    /// The type that it states to lead to.
-    pub(crate) target: TypeId,
-    /// The innermost record with a name that it is in, and the member of it.
-    inside: (&'a str, &'a str),
-}
-
-impl PointerAt<'_> {
-    /// The record and its member, as `task_ctx.next`.
-    pub(crate) fn place(&self) -> String {
-        match self.inside {
-            (record, "") => record.to_owned(),
-            (record, member) => format!("{record}.{member}"),
-        }
-    }
 }
 
 /// What an object that is no aggregate says.
@@ -101,44 +81,6 @@ impl<'a> Object<'a> {
                 Some((site, site.meet(value, *target)?))
             }
             _ => None,
-        }
-    }
-
-    /// Visits the pointers to data in it.
-    pub(crate) fn pointers(&self, visit: &mut dyn FnMut(PointerAt<'a>)) {
-        self.pointers_inside(("", ""), visit);
-    }
-
-    fn pointers_inside(&self, inside: (&'a str, &'a str), visit: &mut dyn FnMut(PointerAt<'a>)) {
-        if !self.node.pointers || self.is_missing() {
-            return;
-        }
-        match &self.node.form {
-            Form::Pointer(target) => {
-                if let Some(Scalar::Pointer(value)) = self.scalar() {
-                    visit(PointerAt {
-                        value,
-                        target: *target,
-                        inside,
-                    });
-                }
-            }
-            Form::Record(record) => {
-                let name = named(record, inside.0);
-                for member in &record.members {
-                    let inside = match &*member.name {
-                        "" => (name, inside.1),
-                        name_of_member => (name, name_of_member),
-                    };
-                    self.member(member).pointers_inside(inside, visit);
-                }
-            }
-            Form::Array(array) => {
-                for element in self.elements(array) {
-                    element.pointers_inside(inside, visit);
-                }
-            }
-            _ => {}
         }
     }
 
@@ -350,14 +292,6 @@ impl<'a> Object<'a> {
             _ => return None,
         };
         Some((raw, u32::try_from(self.node.size * 8).ok()?))
-    }
-}
-
-/// The name of a record, or of the one around it.
-fn named<'a>(record: &'a Record, around: &'a str) -> &'a str {
-    match &*record.name {
-        "" => around,
-        name => name,
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, MapType, Object, ObjectKind, RecordState};
+use bpfmaps::arena::Window;
+use bpfmaps::{BpfMapAccessor, MapType, Object, ObjectKind, ProgInfo, Progs, RecordState};
 use btf_layout::build::Builder;
 use btf_layout::{Btf, Kind, TypeId};
+use guestmem::Kva;
 use proptest::prelude::*;
 use render::fake::{Fake, FakeBytes, FakeMap};
 use render::{Format, Options, Source};
@@ -79,6 +81,29 @@ fn values(bytes: &[u8]) -> [FakeBytes; 3] {
     ]
 }
 
+/// Types of any kinds, from (kind, number of items, size or type, flag).
+fn random_types(words: &[(u32, u32, u32, bool)], bits: [u8; 4]) -> Rc<Btf> {
+    let mut types = Builder::new();
+    for &(kind, vlen, word, flag) in words {
+        let info = kind << 24 | vlen | u32::from(flag) << 31;
+        let more: Vec<u32> = match kind {
+            1 => vec![u32::from_le_bytes(bits) >> (word % 8) & 0x0f1f_00ff],
+            3 => vec![word, word, vlen],
+            4 | 5 => (0..vlen)
+                .flat_map(|member| [0, word + member, member * (word % 9) * 4])
+                .collect(),
+            6 | 13 => (0..vlen).flat_map(|value| [0, value * word]).collect(),
+            14 | 17 => vec![0],
+            15 | 19 => (0..vlen)
+                .flat_map(|item| [word + item, item * 4, 4])
+                .collect(),
+            _ => vec![],
+        };
+        types.add_raw(info, "name", word, &more);
+    }
+    Rc::new(Btf::parse(types.finish(), "a test").unwrap())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -88,25 +113,7 @@ proptest! {
         bytes in prop::collection::vec(any::<u8>(), 0..80),
         bits in any::<[u8; 4]>(),
     ) {
-        let mut types = Builder::new();
-        for (kind, vlen, word, flag) in words {
-            let info = kind << 24 | vlen | u32::from(flag) << 31;
-            let more: Vec<u32> = match kind {
-                1 => vec![u32::from_le_bytes(bits) >> (word % 8) & 0x0f1f_00ff],
-                3 => vec![word, word, vlen],
-                4 | 5 => (0..vlen)
-                    .flat_map(|member| [0, word + member, member * (word % 9) * 4])
-                    .collect(),
-                6 | 13 => (0..vlen).flat_map(|value| [0, value * word]).collect(),
-                14 | 17 => vec![0],
-                15 | 19 => (0..vlen)
-                    .flat_map(|item| [word + item, item * 4, 4])
-                    .collect(),
-                _ => vec![],
-            };
-            types.add_raw(info, "name", word, &more);
-        }
-        let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
+        let btf = random_types(&words, bits);
         for id in btf.ids() {
             let longest = render_all(&btf, id, &values(&bytes));
             prop_assert!(longest < 1 << 22, "{longest} bytes of output");
@@ -161,5 +168,53 @@ fn types_that_contain_themselves_are_told() {
     let btf = Rc::new(Btf::parse(types.finish(), "a test").unwrap());
     for id in [own, deep, loops] {
         assert!(render_all(&btf, id, &values(&[7; 8])) < 1 << 16);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the types are of what lies in an arena that is full of pointers
+    /// into itself.
+    #[test]
+    fn any_objects_are_survived(
+        words in prop::collection::vec((1..20_u32, 0..5_u32, 0..30_u32, any::<bool>()), 1..28),
+        offsets in prop::collection::vec(0..0x3000_u64, 1..40),
+        objects in 0..40_u64,
+    ) {
+        let btf = random_types(&words, [0, 8, 0, 0]);
+        let start = 0x1000_0000_0000;
+        let base = Kva::at(0xffff_c900_0000_8000);
+        let window = Window::new(start, 16, base, 4096).unwrap();
+        let pointers = offsets.iter().map(|offset| start + offset);
+        let bytes: Vec<u8> = pointers.flat_map(u64::to_le_bytes).collect();
+        let mut arena = FakeMap::new(2, "arena", MapType::ARENA, 0, 0).arena(window);
+        for page in 0..2 {
+            arena = arena.holds(start + page * 0x1000 + 0xf80, &bytes);
+        }
+        let progs = Progs {
+            progs: vec![ProgInfo { id: 1, map_ids: vec![1, 2], ..ProgInfo::default() }],
+            ..Progs::default()
+        };
+        for id in btf.ids() {
+            let values = FakeMap::new(1, "v", MapType::HASH, 4, 8)
+                .typed(&btf, TypeId::VOID, id)
+                .entry(&[1, 2, 3, 4], bytes.as_slice());
+            let kernel = Fake::new(vec![values, arena.clone()]).with_progs(progs.clone());
+            for format in [Format::Text, Format::Json, Format::Jsonl] {
+                let mut options = Options::new(Source::new("raw"));
+                options.format = format;
+                options.follow.objects = objects;
+                let mut out = Vec::new();
+                let maps = kernel.maps().unwrap();
+                let outcome = render::dump(&kernel, &maps, &options, &mut out).unwrap();
+                prop_assert!(outcome.is_complete(), "{outcome:?}");
+                prop_assert!(out.len() < 1 << 24, "{} bytes of output", out.len());
+                let text = String::from_utf8(out).unwrap();
+                for line in text.lines().filter(|_| format != Format::Text) {
+                    serde_json::from_str::<serde::de::IgnoredAny>(line).unwrap();
+                }
+            }
+        }
     }
 }

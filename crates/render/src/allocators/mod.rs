@@ -41,6 +41,9 @@ pub(crate) struct Survey<'a> {
     pub(crate) stray: Vec<usize>,
     /// What could not be searched: a map, and why.
     pub(crate) failed: Vec<(u32, String)>,
+    /// Whether the budget kept pointers from being looked at, which tell types
+    /// and what pages serve.
+    pub(crate) is_cut: bool,
 }
 
 /// One arena.
@@ -90,6 +93,7 @@ impl<'a> Survey<'a> {
             claims: Vec::new(),
             stray: Vec::new(),
             failed: Vec::new(),
+            is_cut: false,
         };
         for map in maps.iter().filter(|map| map.map_type == MapType::ARENA) {
             match context.accessor.arena(map) {

@@ -12,6 +12,7 @@
 //! and could not be read.
 
 mod arenas;
+mod inside;
 mod meet;
 mod pages;
 mod scan;
@@ -200,6 +201,12 @@ impl<'a> Follower<'a> {
             ..
         } = self.counts.get();
         self.spent().objects > 0 || dangling > 0 || foreign > 0 || gaps > 0
+    }
+
+    /// Whether the budget left any pointer out, here or where types are told by
+    /// pointers.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.counts.get().left_out > 0 || self.survey().is_some_and(|survey| survey.is_cut)
     }
 
     /// What there was besides.

@@ -13,13 +13,14 @@ use rustc_hash::FxHashSet;
 
 use super::ObjectType;
 use super::arenas::{Located, locate, read};
+use super::inside::{PointerAt, each_pointer};
 use super::pages::PageSet;
 use super::seen::Key;
 use super::types::Types;
 use crate::Budget;
 use crate::allocators::{Purpose, Survey};
 use crate::context::Context;
-use crate::object::{Object, PointerAt};
+use crate::object::Object;
 use crate::shape::Shape;
 
 /// How many kinds of pointers into slots are told apart.
@@ -173,7 +174,7 @@ impl Scanner {
     }
 
     fn object(&mut self, object: &Object<'_>, from: &From<'_>) {
-        object.pointers(&mut |pointer| self.pointer(pointer, from));
+        each_pointer(object, &mut |pointer| self.pointer(pointer, from));
     }
 
     fn pointer(&mut self, at: PointerAt<'_>, from: &From<'_>) {

@@ -156,6 +156,8 @@ impl Serialize for Followed<'_> {
         map.serialize_entry("foreign", &counts.foreign)?;
         if counts.left_out > 0 {
             map.serialize_entry("left_out", &counts.left_out)?;
+        }
+        if self.0.is_cut() {
             map.serialize_entry("stopped", "budget")?;
         }
         map.serialize_entry("complete", &(counts.gaps == 0))?;

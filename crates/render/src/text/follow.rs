@@ -184,9 +184,9 @@ fn summary(page: &mut Page<'_>, follower: &Follower<'_>) -> io::Result<()> {
         }
     }
     page.line(0, Role::Faint, &text)?;
-    if counts.left_out > 0 {
+    if follower.is_cut() {
         let left_out = count(counts.left_out, "pointer", "pointers");
-        let text = format!("{left_out} not followed: the budget is spent (--follow-objects)");
+        let text = format!("the budget is spent: {left_out} not followed (--follow-objects)");
         page.line(0, Role::Problem, &text)?;
     }
     Ok(())
