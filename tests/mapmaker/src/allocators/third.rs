@@ -1,4 +1,5 @@
-//! `sdt_third.bpf.c`: 2,000 tasks, memory that is handed out for good, and a stack of free pages.
+//! `sdt_third.bpf.c`: 2,000 tasks, memory that is handed out for good, a stack of free pages, and
+//! chunks of a buddy allocator.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -167,6 +168,22 @@ fn touched(task: &Task, waker: u64) -> Datum {
     ])
 }
 
+/// Two chunks of memory that is halved as needed.
+fn buddy(maker: &mut Maker, world: &mut World) -> Result<()> {
+    /// Pages of a chunk, and the bytes of its smallest piece.
+    const CHUNK: u64 = 256;
+    const PIECE: u64 = 16;
+    /// Where a chunk has the previous and the next.
+    const LINKS: u64 = 32_768 + 16 * 8;
+    world.arena.align(CHUNK);
+    let first = world.arena.pages(CHUNK, Purpose::Buddy)?;
+    world.arena.skip(CHUNK);
+    let second = world.arena.pages(CHUNK, Purpose::Buddy)?;
+    world.arena.write_words(first + LINKS, &[0, second])?;
+    world.arena.write_words(second + LINKS, &[first, 0])?;
+    world.ask(maker, "set_buddy", &[first, PIECE, 7])
+}
+
 /// Static memory and a stack of free pages, with a hole between them and the slots.
 fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
     const STATIC: u64 = 4;
@@ -192,6 +209,7 @@ fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
     world.arena.write_words(second + 510 * 8, &[first, 0])?;
     let blocks = [lock, first, second, first, FREE, 2 * 510 - FREE, FREE];
     world.ask(maker, "set_stack", &blocks)?;
+    buddy(maker, world)?;
     // What nothing points at.
     world.arena.skip(1);
     let unknown = world.arena.pages(2, Purpose::Unknown)?;
