@@ -177,6 +177,13 @@ int set_stack(struct blocks *blocks)
     return 0;
 }
 
+/* Two orders share a byte. */
+OWN_FUNCTION int set_order(scx_buddy_chunk_t *chunk, __u32 piece, __u8 order)
+{
+    chunk->orders[piece / 2 % sizeof(chunk->orders)] = order << piece % 2 * 4;
+    return 0;
+}
+
 SECTION("syscall")
 int set_buddy(struct memory *chunk)
 {
@@ -184,7 +191,7 @@ int set_buddy(struct memory *chunk)
     scx_buddy.first_chunk = (scx_buddy_chunk_t *)chunk->address;
     scx_buddy.min_alloc_bytes = chunk->size;
     scx_buddy.first_chunk->order_indices[15] = chunk->used;
-    return 0;
+    return set_order(scx_buddy.first_chunk, chunk->used, 15);
 }
 
 /* What the library finds a task by, without knowing what its slot holds. */
