@@ -65,6 +65,23 @@ struct scx_stk {
     scx_stk_seg_t *reserve;
 };
 
+struct scx_buddy_chunk;
+typedef struct scx_buddy_chunk __arena scx_buddy_chunk_t;
+
+/* The start of 1 MiB that is halved as needed: the order of each piece of 16 bytes. */
+struct scx_buddy_chunk {
+    __u8 orders[32768];
+    __u64 order_indices[16];
+    scx_buddy_chunk_t *prev;
+    scx_buddy_chunk_t *next;
+};
+
+struct scx_buddy {
+    scx_buddy_chunk_t *first_chunk;
+    __u64 min_alloc_bytes;
+    struct scx_stk stack;
+};
+
 /* What a slot holds. */
 struct task_ctx {
     __u64 runs;
@@ -88,6 +105,7 @@ typedef struct task_ctx __arena task_ctx_t;
 struct scx_allocator scx_task_allocator;
 struct scx_static scx_static;
 struct scx_stk scx_stk;
+struct scx_buddy scx_buddy;
 struct topology __arena *topology;
 
 struct scx_task_map_val {
@@ -157,6 +175,23 @@ int set_stack(struct blocks *blocks)
     scx_stk.nr_pages_per_alloc = 1;
     *scx_stk.lock = 1;
     return 0;
+}
+
+/* Two orders share a byte. */
+OWN_FUNCTION int set_order(scx_buddy_chunk_t *chunk, __u32 piece, __u8 order)
+{
+    chunk->orders[piece / 2 % sizeof(chunk->orders)] = order << piece % 2 * 4;
+    return 0;
+}
+
+SECTION("syscall")
+int set_buddy(struct memory *chunk)
+{
+    USE_ARENA();
+    scx_buddy.first_chunk = (scx_buddy_chunk_t *)chunk->address;
+    scx_buddy.min_alloc_bytes = chunk->size;
+    scx_buddy.first_chunk->order_indices[15] = chunk->used;
+    return set_order(scx_buddy.first_chunk, chunk->used, 15);
 }
 
 /* What the library finds a task by, without knowing what its slot holds. */

@@ -135,9 +135,10 @@ impl World {
     }
 }
 
-/// Who has the slots of an allocator.
-#[derive(Debug, Default)]
+/// Who has the slots of an allocator, by a storage map.
+#[derive(Debug)]
 struct Owners {
+    map: u32,
     /// By index.
     of: BTreeMap<u32, Value>,
     /// Those that point at a slot that is none of theirs.
@@ -145,6 +146,15 @@ struct Owners {
 }
 
 impl Owners {
+    /// Nobody so far.
+    fn by(map: &MapHandle) -> Result<Self> {
+        Ok(Self {
+            map: MapInfo::new(map.as_fd())?.info.id,
+            of: BTreeMap::new(),
+            lost: Vec::new(),
+        })
+    }
+
     /// Gives slots to tasks: each value of the storage map is an id, the task's address, of which
     /// nothing is known here, and a pointer. Returns the patterns of the map's entries.
     ///
@@ -161,18 +171,17 @@ impl Owners {
             let place = tree.places.get(&slot.idx).context("a slot with memory")?;
             let value = [slot.tid(), 0, place.data].map(u64::to_le_bytes).concat();
             task.store(map, &value)?;
-            self.add(map, task, slot, *place)?;
+            self.add(task, slot, *place);
             expect.push(json!({"owner": task.object(), "value": bytes(&value)}));
         }
         Ok(expect)
     }
 
     /// Takes note of a task that a value of the storage map gives a slot.
-    fn add(&mut self, map: &MapHandle, task: &Task, slot: &Slot, place: Place) -> Result<()> {
+    fn add(&mut self, task: &Task, slot: &Slot, place: Place) {
         let mut owner = task.object();
-        let id = MapInfo::new(map.as_fd())?.info.id;
         if let Some(owner) = owner.as_object_mut() {
-            owner.insert("map".to_owned(), json!(id));
+            owner.insert("map".to_owned(), json!(self.map));
         }
         if slot.kind == Kind::Freed {
             let pointer = format!("{:#x}", place.data);
@@ -181,7 +190,6 @@ impl Owners {
         } else {
             self.of.insert(slot.idx, owner);
         }
-        Ok(())
     }
 }
 

@@ -20,16 +20,18 @@ pub(crate) enum Purpose {
     Slots,
     Static,
     Stack,
+    Buddy,
     Pointed,
     Unknown,
 }
 
 impl Purpose {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Index, "index"),
         (Self::Slots, "slots"),
         (Self::Static, "static"),
         (Self::Stack, "stack"),
+        (Self::Buddy, "buddy"),
         (Self::Pointed, "pointed"),
         (Self::Unknown, "unknown"),
     ];
@@ -91,6 +93,11 @@ impl Arena {
     /// Leaves pages out: they are not there.
     pub(crate) fn skip(&mut self, pages: u64) {
         self.next += pages;
+    }
+
+    /// Leaves pages out up to a multiple of so many.
+    pub(crate) fn align(&mut self, pages: u64) {
+        self.next = self.next.next_multiple_of(pages);
     }
 
     /// What is known of it.

@@ -71,7 +71,7 @@ pub(super) fn make(maker: &mut Maker, tasks: &[Task]) -> Result<()> {
     }
     let tree = world.tree(maker, 0, 56, &slots)?;
     let map = find(&world.object, "sdt_task_map")?;
-    let mut owners = Owners::default();
+    let mut owners = Owners::by(&map)?;
     let own = Task::own();
     let tasks = std::iter::once(&own).chain(tasks);
     let having = slots.iter().filter(|slot| slot.idx != DIRTY);

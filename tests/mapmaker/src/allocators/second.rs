@@ -111,7 +111,7 @@ fn tasks(maker: &mut Maker, world: &mut World, tasks: &[Task], node: u64) -> Res
     let tree = world.tree(maker, 0, 40, &slots)?;
     tree.claim_free(&mut world.arena, 0, CLAIMED)?;
     let map = find(&world.object, "scx_task_map")?;
-    let mut owners = Owners::default();
+    let mut owners = Owners::by(&map)?;
     let own = Task::own();
     let tasks = std::iter::once(&own).chain(tasks);
     let having = slots.iter().filter(|slot| slot.kind != Kind::Torn);

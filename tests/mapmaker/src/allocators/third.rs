@@ -1,10 +1,10 @@
-//! `sdt_third.bpf.c`: 2,000 tasks, memory that is handed out for good, and a stack of free pages.
+//! `sdt_third.bpf.c`: 2,000 tasks, memory that is handed out for good, a stack of free pages, and
+//! chunks of a buddy allocator.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use libbpf_rs::MapHandle;
 use serde_json::json;
 
 use super::{Described, Owners, World, empty, live, pointer};
@@ -67,8 +67,8 @@ pub(super) fn make(maker: &mut Maker) -> Result<Vec<Task>> {
     let mut slots = slots();
     let tree = world.tree(maker, 0, 112, &slots)?;
     let map = find(&world.object, "scx_task_map")?;
-    let mut owners = Owners::default();
-    let tasks = adopt(maker, &world, &map, (&tree, &mut slots), &mut owners)?;
+    let mut owners = Owners::by(&map)?;
+    let tasks = adopt(maker, &world, (&tree, &mut slots), &mut owners)?;
     // Which they are is another test's; that they are there is this one's.
     let few = tasks.iter().take(10);
     let few = few.map(|task| json!({"owner": task.object()})).collect();
@@ -118,7 +118,6 @@ fn slots() -> Vec<Slot> {
 fn adopt(
     maker: &mut Maker,
     world: &World,
-    map: &MapHandle,
     (tree, slots): (&Tree, &mut [Slot]),
     owners: &mut Owners,
 ) -> Result<Vec<Task>> {
@@ -140,7 +139,7 @@ fn adopt(
             ensure!(result == 0, "adopt returned {result}");
             Ok(())
         })?;
-        owners.add(map, &task, slot, place)?;
+        owners.add(&task, slot, place);
         // The program wrote into the freed slot, too.
         let datum = match slot.kind {
             Kind::Freed => touched(&task, waker),
@@ -169,6 +168,22 @@ fn touched(task: &Task, waker: u64) -> Datum {
     ])
 }
 
+/// Two chunks of memory that is halved as needed.
+fn buddy(maker: &mut Maker, world: &mut World) -> Result<()> {
+    /// Pages of a chunk, and the bytes of its smallest piece.
+    const CHUNK: u64 = 256;
+    const PIECE: u64 = 16;
+    /// Where a chunk has the previous and the next.
+    const LINKS: u64 = 32_768 + 16 * 8;
+    world.arena.align(CHUNK);
+    let first = world.arena.pages(CHUNK, Purpose::Buddy)?;
+    world.arena.skip(CHUNK);
+    let second = world.arena.pages(CHUNK, Purpose::Buddy)?;
+    world.arena.write_words(first + LINKS, &[0, second])?;
+    world.arena.write_words(second + LINKS, &[first, 0])?;
+    world.ask(maker, "set_buddy", &[first, PIECE, 7])
+}
+
 /// Static memory and a stack of free pages, with a hole between them and the slots.
 fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
     const STATIC: u64 = 4;
@@ -194,6 +209,7 @@ fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
     world.arena.write_words(second + 510 * 8, &[first, 0])?;
     let blocks = [lock, first, second, first, FREE, 2 * 510 - FREE, FREE];
     world.ask(maker, "set_stack", &blocks)?;
+    buddy(maker, world)?;
     // What nothing points at.
     world.arena.skip(1);
     let unknown = world.arena.pages(2, Purpose::Unknown)?;
