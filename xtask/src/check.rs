@@ -148,7 +148,7 @@ pub(crate) fn bench(filter: &[String]) -> Result<()> {
     let guests = guest::prepare(&[Variant::Bench], wish)?;
     let folder = guests.first()?;
     // The live one reads this machine's own kernel, which takes root.
-    let mut benches = vec!["frozen"];
+    let mut benches = vec!["arena", "frozen"];
     if nix::unistd::geteuid().is_root() {
         benches.push("live");
     } else {

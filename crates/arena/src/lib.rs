@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use arena::{Arena, Stretch, Window};
-//! use guestmem::{ArenaPtr, Fake, Gpa, Kva, MemoryExt};
+//! use guestmem::{ArenaPtr, Fake, Kva, MemoryExt};
 //!
 //! // 16 pages at 0x7000_0000_0000, of which the third exists.
 //! let base = Kva::at(0xffff_c900_0000_8000);
@@ -20,10 +20,10 @@
 //! let memory = Fake::new().with(Kva::at(0xffff_c900_0000_a000), b"a value");
 //! let mut tables = |_: Kva, len: u64, visit: &mut dyn FnMut(Stretch)| {
 //!     visit(Stretch::Absent { len: 0x2000 });
-//!     visit(Stretch::Mapped { gpa: Gpa::at(0x5000), len: 0x1000 });
+//!     visit(Stretch::Mapped { len: 0x1000 });
 //!     visit(Stretch::Absent { len: len - 0x3000 });
 //! };
-//! let arena = Arena::new(&memory, window, None, &mut tables);
+//! let arena = Arena::new(&memory, window, &mut tables);
 //! assert_eq!(arena.pages().mapped(), 1);
 //! assert_eq!(arena.load(ArenaPtr::at(0x7000_0000_2000)), Ok(*b"a value"));
 //! # Ok::<(), arena::WindowError>(())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use guestmem::{Address, ArenaPtr, Cause, Fault, Gpa, Kva, Memory};
+use guestmem::{Address, ArenaPtr, Cause, Fault, Kva, Memory};
 
 use crate::pages::{Pages, Tables};
 use crate::window::Window;
@@ -24,16 +24,9 @@ impl fmt::Debug for Arena<'_> {
 }
 
 impl<'m> Arena<'m> {
-    /// Finds out which pages of `window` exist. `scratch` is the physical
-    /// address of the page that stands for addresses which were touched and
-    /// never allocated, in kernels that have one.
-    pub fn new(
-        memory: &'m dyn Memory<Kva>,
-        window: Window,
-        scratch: Option<Gpa>,
-        tables: &mut Tables<'_>,
-    ) -> Self {
-        let pages = Pages::find(&window, scratch, tables);
+    /// Finds out which pages of `window` exist.
+    pub fn new(memory: &'m dyn Memory<Kva>, window: Window, tables: &mut Tables<'_>) -> Self {
+        let pages = Pages::find(&window, tables);
         Self {
             memory,
             window,
@@ -64,10 +57,13 @@ impl Memory<ArenaPtr> for Arena<'_> {
             let fault = |cause| Fault::new(at, cause);
             let place = self.window.locate(at).zip(self.window.kva(at));
             let ((pgoff, offset), kva) = place.ok_or(fault(Cause::EndOfSpace))?;
-            if !self.pages.contains(pgoff) {
-                return Err(fault(Cause::NotPresent { level: 1 }));
-            }
-            let left = self.window.page_size() - offset;
+            // The kernel's addresses begin anew at a multiple of 4 GiB.
+            let pages = self.pages.following(pgoff).min(self.window.unbroken(pgoff));
+            let left = pages
+                .saturating_mul(self.window.page_size())
+                .checked_sub(offset)
+                .filter(|&left| left > 0)
+                .ok_or(fault(Cause::NotPresent { level: 1 }))?;
             let step = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(step);
             self.memory.read(kva, now).map_err(|lost| {

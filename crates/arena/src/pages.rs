@@ -1,16 +1,20 @@
 //! Which pages of an arena exist.
 
-use guestmem::{Address, Cause, Gpa, Kva};
+use guestmem::{Cause, Kva};
 
 use crate::Window;
 
 /// What page tables say of a stretch of kernel addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stretch {
-    /// Mapped to consecutive physical addresses.
+    /// Mapped to pages of the arena, each wherever it is.
     Mapped {
-        /// The physical address of the first byte.
-        gpa: Gpa,
+        /// Bytes.
+        len: u64,
+    },
+    /// Mapped to the scratch page (since 7.2): a program touched what was
+    /// never allocated.
+    Touched {
         /// Bytes.
         len: u64,
     },
@@ -59,14 +63,12 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Asks `tables` for the whole of `window`. Pages at the physical address
-    /// `scratch` were never allocated (since 7.2): a program touched them.
-    pub(crate) fn find(window: &Window, scratch: Option<Gpa>, tables: &mut Tables<'_>) -> Self {
+    /// Asks `tables` for the whole of `window`.
+    pub(crate) fn find(window: &Window, tables: &mut Tables<'_>) -> Self {
         let mut found = Self::default();
         for (first, kva, len) in window.pieces() {
             let mut at = Cursor {
                 window,
-                scratch,
                 pgoff: first,
                 end: first + len / window.page_size(),
             };
@@ -102,24 +104,31 @@ impl Pages {
     /// Whether the page exists.
     #[must_use]
     pub fn contains(&self, pgoff: u64) -> bool {
+        self.following(pgoff) > 0
+    }
+
+    /// How many pages exist from this one on, up to the first that does not.
+    #[must_use]
+    pub fn following(&self, pgoff: u64) -> u64 {
         let after = self.runs.partition_point(|run| run.pgoff <= pgoff);
         let run = after.checked_sub(1).and_then(|index| self.runs.get(index));
-        run.is_some_and(|run| pgoff - run.pgoff < run.pages)
+        run.map_or(0, |run| run.pages.saturating_sub(pgoff - run.pgoff))
     }
 }
 
 /// How far a piece of the window is told.
 struct Cursor<'w> {
     window: &'w Window,
-    scratch: Option<Gpa>,
     pgoff: u64,
     end: u64,
 }
 
 impl Cursor<'_> {
     fn take(&mut self, stretch: Stretch, found: &mut Pages) {
-        let (Stretch::Mapped { len, .. } | Stretch::Absent { len } | Stretch::Lost { len, .. }) =
-            stretch;
+        let (Stretch::Mapped { len }
+        | Stretch::Touched { len }
+        | Stretch::Absent { len }
+        | Stretch::Lost { len, .. }) = stretch;
         let pages = (len / self.window.page_size()).min(self.end - self.pgoff);
         let run = Run {
             pgoff: self.pgoff,
@@ -132,26 +141,8 @@ impl Cursor<'_> {
         match stretch {
             Stretch::Absent { .. } => {}
             Stretch::Lost { cause, .. } => found.lost.push(Lost { run, cause }),
-            Stretch::Mapped { gpa, .. } => {
-                // One page of a stretch may be the scratch page by its address.
-                let scratch = self.scratch.and_then(|scratch| {
-                    let page = scratch.checked_offset_from(gpa)? / self.window.page_size();
-                    (page < pages).then_some(page)
-                });
-                let Some(page) = scratch else {
-                    return push(&mut found.runs, run);
-                };
-                push(&mut found.runs, Run { pages: page, ..run });
-                let pgoff = run.pgoff + page;
-                push(&mut found.faulted, Run { pgoff, pages: 1 });
-                push(
-                    &mut found.runs,
-                    Run {
-                        pgoff: pgoff + 1,
-                        pages: pages - page - 1,
-                    },
-                );
-            }
+            Stretch::Touched { .. } => push(&mut found.faulted, run),
+            Stretch::Mapped { .. } => push(&mut found.runs, run),
         }
     }
 }
@@ -159,7 +150,6 @@ impl Cursor<'_> {
 /// Adds pages to the last run where they follow it.
 fn push(runs: &mut Vec<Run>, run: Run) {
     match runs.last_mut() {
-        _ if run.pages == 0 => {}
         Some(last) if last.pgoff + last.pages == run.pgoff => last.pages += run.pages,
         _ => runs.push(run),
     }

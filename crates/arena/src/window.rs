@@ -140,6 +140,13 @@ impl Window {
         self.base.checked_add(at.get() % RING)
     }
 
+    /// How many pages from this one on have kernel addresses that follow each
+    /// other.
+    pub(crate) fn unbroken(&self, pgoff: u64) -> u64 {
+        let low = self.user_address(pgoff).map_or(0, |at| at.get() % RING);
+        (RING - low) / self.page_size
+    }
+
     /// The window as the kernel has it: pieces of (first page, kernel
     /// address, bytes), one or two of them.
     pub fn pieces(&self) -> impl Iterator<Item = (u64, Kva, u64)> + use<> {

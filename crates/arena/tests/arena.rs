@@ -4,23 +4,22 @@
 use arena::{Arena, Layout, Run, Stretch, Window};
 use btf_layout::Btf;
 use btf_layout::build::Builder;
-use guestmem::{Address, ArenaPtr, Cause, Fake, Fault, Gpa, Kva, Memory, MemoryExt};
+use guestmem::{Address, ArenaPtr, Cause, Fake, Fault, Kva, Memory, MemoryExt};
 use proptest::prelude::*;
 
 const PAGE: u64 = 0x1000;
 const BASE: Kva = Kva::at(0xffff_c900_0000_8000);
-const SCRATCH: u64 = 0x77;
 
 /// What stands for a page in the tables of a test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Slot {
     Absent,
-    Frame(u64),
+    Mapped,
+    Touched,
     Lost,
 }
 
-/// Tables with these pages from the kernel address `BASE` on, as an address space tells them:
-/// pages that follow each other physically are one stretch.
+/// Tables with these pages from the kernel address `BASE` on, as an address space tells them.
 fn tables(slots: &[(u64, Slot)]) -> impl Fn(Kva, u64, &mut dyn FnMut(Stretch)) + '_ {
     move |start, len, visit| {
         let first = start.get() - BASE.get();
@@ -28,30 +27,28 @@ fn tables(slots: &[(u64, Slot)]) -> impl Fn(Kva, u64, &mut dyn FnMut(Stretch)) +
         for page in first / PAGE..(first + len) / PAGE {
             let slot = slots.iter().find(|(at, _)| *at == page);
             let slot = slot.map_or(Slot::Absent, |(_, slot)| *slot);
-            pending = match (pending, slot) {
-                (Some(Stretch::Absent { len }), Slot::Absent) => {
-                    Some(Stretch::Absent { len: len + PAGE })
+            let len = PAGE;
+            let next = match slot {
+                Slot::Absent => Stretch::Absent { len },
+                Slot::Touched => Stretch::Touched { len },
+                Slot::Mapped => Stretch::Mapped { len },
+                Slot::Lost => Stretch::Lost {
+                    len,
+                    cause: Cause::EndOfSpace,
+                },
+            };
+            pending = match (pending, next) {
+                (Some(Stretch::Absent { len }), Stretch::Absent { len: more }) => {
+                    Some(Stretch::Absent { len: len + more })
                 }
-                (Some(Stretch::Mapped { gpa, len }), Slot::Frame(frame))
-                    if gpa.get() + len == frame * PAGE =>
-                {
-                    let len = len + PAGE;
-                    Some(Stretch::Mapped { gpa, len })
+                (Some(Stretch::Mapped { len }), Stretch::Mapped { len: more }) => {
+                    Some(Stretch::Mapped { len: len + more })
                 }
-                (before, slot) => {
+                (before, next) => {
                     if let Some(before) = before {
                         visit(before);
                     }
-                    let len = PAGE;
-                    let cause = Cause::EndOfSpace;
-                    Some(match slot {
-                        Slot::Absent => Stretch::Absent { len },
-                        Slot::Frame(frame) => Stretch::Mapped {
-                            gpa: Gpa::new(frame * PAGE),
-                            len,
-                        },
-                        Slot::Lost => Stretch::Lost { len, cause },
-                    })
+                    Some(next)
                 }
             };
         }
@@ -70,28 +67,20 @@ fn touched_pages_are_told_from_allocated_ones() {
     let memory = Fake::new();
     let window = Window::new(0x7f01_ffff_e000, 7, BASE, PAGE).unwrap();
     let slots = [
-        (0xf_fffe, Slot::Frame(SCRATCH)),
-        (0xf_ffff, Slot::Frame(5)),
-        (0, Slot::Frame(6)),
-        (1, Slot::Frame(SCRATCH)),
-        (2, Slot::Frame(SCRATCH + 1)),
+        (0xf_fffe, Slot::Touched),
+        (0xf_ffff, Slot::Mapped),
+        (0, Slot::Mapped),
+        (1, Slot::Touched),
+        (2, Slot::Mapped),
         (3, Slot::Lost),
     ];
-    let arena = Arena::new(
-        &memory,
-        window,
-        Some(Gpa::new(SCRATCH * PAGE)),
-        &mut tables(&slots),
-    );
+    let arena = Arena::new(&memory, window, &mut tables(&slots));
     let pages = arena.pages();
     assert_eq!(pages.runs(), [run(1, 2), run(4, 1)]);
     assert_eq!(pages.faulted(), [run(0, 1), run(3, 1)]);
     let lost: Vec<Run> = pages.lost().iter().map(|lost| lost.run).collect();
     assert_eq!(lost, [run(5, 1)]);
     assert_eq!(pages.mapped(), 3);
-    // Without the scratch page's address all of them are pages.
-    let arena = Arena::new(&memory, window, None, &mut tables(&slots));
-    assert_eq!(arena.pages().runs(), [run(0, 5)]);
 }
 
 #[test]
@@ -103,16 +92,11 @@ fn reads_go_across_the_wrap_and_stop_where_nothing_is() {
     memory.write(Kva::new(BASE.get() + PAGE), &[9; 0x1000]);
     let window = Window::new(0x7f01_ffff_e000, 5, BASE, PAGE).unwrap();
     let slots = [
-        (0xf_ffff, Slot::Frame(5)),
-        (0, Slot::Frame(6)),
-        (1, Slot::Frame(SCRATCH)),
+        (0xf_ffff, Slot::Mapped),
+        (0, Slot::Mapped),
+        (1, Slot::Touched),
     ];
-    let arena = Arena::new(
-        &memory,
-        window,
-        Some(Gpa::new(SCRATCH * PAGE)),
-        &mut tables(&slots),
-    );
+    let arena = Arena::new(&memory, window, &mut tables(&slots));
     let read: [u8; 4] = arena.load(ArenaPtr::at(0x7f01_ffff_fffe)).unwrap();
     assert_eq!(read, [1, 1, 2, 2]);
     let mut buf = [0; 4];
@@ -176,14 +160,14 @@ proptest! {
         let slots: Vec<(u64, Slot)> = (0..).zip(&slots).map(|(pgoff, kind)| {
             let slot = match kind {
                 0 => Slot::Absent,
-                1 => Slot::Frame(SCRATCH),
+                1 => Slot::Touched,
                 2 => Slot::Lost,
-                _ => Slot::Frame(0x100 + pgoff),
+                _ => Slot::Mapped,
             };
             (place(pgoff), slot)
         }).collect();
         let memory = Fake::new();
-        let arena = Arena::new(&memory, window, Some(Gpa::new(SCRATCH * PAGE)), &mut tables(&slots));
+        let arena = Arena::new(&memory, window, &mut tables(&slots));
         let pages = arena.pages();
         for (pgoff, (_, slot)) in (0..).zip(&slots) {
             let among = |runs: &[Run]| {
@@ -193,8 +177,8 @@ proptest! {
             let account = [among(pages.runs()), among(pages.faulted()), among(&lost)];
             let expected = match slot {
                 Slot::Absent => [0, 0, 0],
-                Slot::Frame(SCRATCH) => [0, 1, 0],
-                Slot::Frame(_) => [1, 0, 0],
+                Slot::Touched => [0, 1, 0],
+                Slot::Mapped => [1, 0, 0],
                 Slot::Lost => [0, 0, 1],
             };
             prop_assert_eq!(account, expected, "page {}", pgoff);

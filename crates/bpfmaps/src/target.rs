@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use arena::Stretch;
 use btf_layout::Btf;
-use guestmem::{Address, Cause, Kva, Memory, MemoryExt};
+use guestmem::{Address, Cause, Gpa, Kva, Memory, MemoryExt};
 use kernel::{Kernel, PerCpu};
-use pagewalk::Mapping;
+use pagewalk::Presence;
 
 use crate::{Error, Symbol};
 
@@ -32,12 +32,19 @@ pub(crate) trait Target: Memory<Kva> {
     /// The possible CPUs and where each keeps its per-CPU data.
     fn per_cpu(&self) -> Result<&PerCpu, Error>;
 
-    /// What the kernel's page tables say of `len` bytes from `start` on.
+    /// What the kernel's page tables say of `len` bytes from `start` on;
+    /// `scratch` is the page that stands for what was only touched.
     ///
     /// # Errors
     ///
     /// If the tables cannot be had at all.
-    fn mappings(&self, start: Kva, len: u64, visit: &mut dyn FnMut(Stretch)) -> Result<(), Error>;
+    fn mapped(
+        &self,
+        start: Kva,
+        len: u64,
+        scratch: Option<Gpa>,
+        visit: &mut dyn FnMut(Stretch),
+    ) -> Result<(), Error>;
 
     /// Where the kernel keeps the `struct page` of its first page frame
     /// (`vmemmap`), where that can be told.
@@ -77,9 +84,15 @@ impl Target for Kernel {
         Ok(self.require_per_cpu()?)
     }
 
-    fn mappings(&self, start: Kva, len: u64, visit: &mut dyn FnMut(Stretch)) -> Result<(), Error> {
-        for mapping in self.space().mappings(start, len) {
-            visit(stretch(mapping));
+    fn mapped(
+        &self,
+        start: Kva,
+        len: u64,
+        scratch: Option<Gpa>,
+        visit: &mut dyn FnMut(Stretch),
+    ) -> Result<(), Error> {
+        for (presence, len) in self.space().presence(start, len, scratch) {
+            visit(stretch(presence, len));
         }
         Ok(())
     }
@@ -98,14 +111,11 @@ impl Target for Kernel {
 }
 
 /// What a walk of page tables found, as an arena takes it.
-pub(crate) fn stretch(mapping: Mapping) -> Stretch {
-    match mapping {
-        Mapping::Run { gpa, len, .. } => Stretch::Mapped { gpa, len },
-        Mapping::Gap {
-            len,
-            cause: Cause::NotPresent { .. },
-            ..
-        } => Stretch::Absent { len },
-        Mapping::Gap { len, cause, .. } => Stretch::Lost { len, cause },
+pub(crate) fn stretch(presence: Presence, len: u64) -> Stretch {
+    match presence {
+        Presence::Mapped => Stretch::Mapped { len },
+        Presence::Frame => Stretch::Touched { len },
+        Presence::Absent(Cause::NotPresent { .. }) => Stretch::Absent { len },
+        Presence::Absent(cause) => Stretch::Lost { len, cause },
     }
 }

@@ -204,6 +204,32 @@ impl Format {
         gpa.get() | X86_PRESENT | ARM_TABLE_OR_PAGE
     }
 
+    /// Whether `raw` maps nothing, at any level; so do then all entries whose
+    /// bits are among those of `raw`.
+    pub(crate) fn is_absent(&self, raw: u64) -> bool {
+        raw & X86_PRESENT == 0 && raw & ARM_VALID == 0
+    }
+
+    /// Whether `raw` maps a page at level 1; so do then all entries that have
+    /// its bits.
+    pub(crate) fn is_leaf(&self, raw: u64) -> bool {
+        let bits = match self.encoding {
+            Encoding::X86_64 { .. } => X86_PRESENT,
+            Encoding::Arm64 { .. } => ARM_VALID | ARM_TABLE_OR_PAGE,
+        };
+        raw & bits == bits
+    }
+
+    /// Whether the entry `raw` at level 1 may map `frame`, by the part of the
+    /// address that it has in place.
+    pub(crate) fn may_map(&self, raw: u64, frame: Gpa) -> bool {
+        let mask = match self.encoding {
+            Encoding::X86_64 { encryption_mask } => X86_ADDRESS & !encryption_mask,
+            Encoding::Arm64 { .. } => 0x0000_ffff_ffff_ffff & !(self.page_size() - 1),
+        };
+        (raw ^ frame.get()) & mask == 0
+    }
+
     /// What the entry `raw` of a table at `level` says.
     pub(crate) fn decode(&self, raw: u64, level: u8) -> Entry {
         let offset_mask = self.span(level) - 1;

@@ -26,6 +26,7 @@
 pub mod build;
 mod format;
 mod mappings;
+mod presence;
 #[cfg(test)]
 mod properties;
 mod space;
@@ -33,4 +34,5 @@ mod tlb;
 
 pub use format::{Format, FormatError};
 pub use mappings::{Mapping, Mappings};
+pub use presence::{Presence, Stretches};
 pub use space::{AddressSpace, Translation};

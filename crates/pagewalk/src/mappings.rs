@@ -2,9 +2,9 @@
 
 use guestmem::{Address, Cause, Gpa, Kva, Memory};
 
-use crate::AddressSpace;
 use crate::format::{ENTRY_SIZE, Entry};
 use crate::space::lost_table;
+use crate::{AddressSpace, Format};
 
 /// A stretch of virtual addresses that has one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +120,23 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
         }
     }
 
+    /// The shape of the tables.
+    pub(crate) fn format(&self) -> Format {
+        self.space.format()
+    }
+
+    /// The next address to look at; `None` when the range is done.
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.at
+    }
+
+    /// Goes on behind the `len` bytes at `va`.
+    pub(crate) fn advance(&mut self, va: u64, len: u64) {
+        self.at = va.checked_add(len).filter(|&next| next <= self.last);
+    }
+
     /// The stretch at `va` that one entry, or the hole, answers for.
-    fn step(&mut self, va: u64) -> Mapping {
+    pub(crate) fn step(&mut self, va: u64) -> Mapping {
         let format = self.space.format();
         let (hole_start, hole_end) = format.hole();
         if va >= hole_start && va < hole_end {
@@ -168,14 +183,7 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
     fn stretch(&self, va: u64) -> Option<Mapping> {
         let format = self.space.format();
         let page = format.span(1);
-        let table = self.tables.first()?.as_ref()?;
-        let shared = format.entries(1).checked_mul(page)?.wrapping_sub(1);
-        if table.prefix != va & !shared {
-            return None;
-        }
-        let first = usize::try_from(format.index(va, 1) * ENTRY_SIZE).ok()?;
-        let entries = table.entries.get(first..)?.chunks_exact(8);
-        let mut entries = entries.filter_map(<[u8]>::first_chunk);
+        let mut entries = self.leaves(va)?.iter();
         let mut decode = || Some(format.decode(u64::from_le_bytes(*entries.next()?), 1));
         let offset = va & (page - 1);
         let mut left = page - offset;
@@ -204,6 +212,21 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
         }
     }
 
+    /// The PTEs from that of `va` on, if their table is the one at hand.
+    pub(crate) fn leaves(&self, va: u64) -> Option<&[[u8; 8]]> {
+        let format = self.space.format();
+        let table = self.tables.first()?.as_ref()?;
+        let shared = format
+            .entries(1)
+            .checked_mul(format.span(1))?
+            .wrapping_sub(1);
+        if table.prefix != va & !shared {
+            return None;
+        }
+        let first = usize::try_from(format.index(va, 1)).ok()?;
+        table.entries.as_chunks().0.get(first..)
+    }
+
     fn gap(&self, va: u64, left: u64, cause: Cause) -> Mapping {
         Mapping::Gap {
             va: Kva::new(va),
@@ -213,7 +236,7 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
     }
 
     /// `left` bytes from `va` on, but not past the range.
-    fn clip(&self, va: u64, left: u64) -> u64 {
+    pub(crate) fn clip(&self, va: u64, left: u64) -> u64 {
         left.min((self.last - va).saturating_add(1))
     }
 
@@ -232,7 +255,7 @@ impl<'s, M: Memory<Gpa>> Mappings<'s, M> {
             _ => {
                 let size = usize::try_from(count * ENTRY_SIZE).unwrap_or(0);
                 let mut entries = slot.take().map(|old| old.entries).unwrap_or_default();
-                entries.clear();
+                // What a read leaves as it was is cut off below.
                 entries.resize(size, 0);
                 let read = self.space.physical().read(gpa, &mut entries);
                 let mut lost = unbacked;
@@ -264,9 +287,7 @@ impl<M: Memory<Gpa>> Iterator for Mappings<'_, M> {
     fn next(&mut self) -> Option<Mapping> {
         while let Some(va) = self.at {
             let found = self.step(va);
-            self.at = va
-                .checked_add(found.len())
-                .filter(|&next| next <= self.last);
+            self.advance(va, found.len());
             let ended = match &mut self.pending {
                 None => {
                     self.pending = Some(found);

@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use guestmem::{Address, Cause, Fake, Fault, Gpa, Kva, Memory};
+use guestmem::{Address, Cause, Fake, Fault, Gpa, Kva, Memory, MemoryExt};
 use proptest::prelude::*;
 
 use crate::build::Tables;
-use crate::{AddressSpace, Format, Mapping};
+use crate::{AddressSpace, Format, Mapping, Presence};
 
 const ROOT: Gpa = Gpa::at(0x10_0000);
 
@@ -147,6 +147,101 @@ proptest! {
             }
         }
     }
+}
+
+/// Words as entries of a table: empty ones, pages, malformed ones, and any.
+fn words() -> impl Strategy<Value = Vec<(u64, usize)>> {
+    let word = prop_oneof![
+        3 => Just(0u64),
+        1 => Just(0x6_0000),
+        3 => (1u64..5).prop_map(|frame| frame << 16 | 3),
+        1 => (1u64..5).prop_map(|frame| frame << 16 | 1),
+        1 => any::<u64>(),
+    ];
+    proptest::collection::vec((word, 1usize..60), 1..60)
+}
+
+proptest! {
+    #[test]
+    fn presence_is_what_each_page_says(
+        which in 0usize..7,
+        words in words(),
+        frame in proptest::option::of(1u64..5),
+        skip in 0u64..0x2_0000,
+        trim in 0u64..0x2_0000,
+    ) {
+        let format = formats()[which];
+        let (page, table) = (format.page_size(), format.span(2));
+        // Two tables of PTEs, before and behind a boundary of a high level.
+        let boundary = (4 * format.span(format.levels() - 1)).wrapping_neg();
+        let start = boundary - table;
+        let mut tables = Tables::new(Fake::new(), ROOT, format);
+        tables.map(Kva::new(start), 1, Gpa::new(0));
+        tables.map(Kva::new(boundary), 1, Gpa::new(0));
+        let words = words.iter().flat_map(|&(word, times)| std::iter::repeat_n(word, times));
+        let base = AddressSpace::new(&tables.ram, ROOT, format);
+        let ptes = [start, boundary].map(|at| last_table(&base, at));
+        let mut ram = tables.ram.clone();
+        let size = usize::try_from(format.page_size()).unwrap();
+        let mut bytes: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+        bytes.resize(2 * size, 0);
+        for (table, entries) in ptes.into_iter().zip(bytes.chunks_exact(size)) {
+            ram.write(table, entries);
+        }
+        let space = AddressSpace::new(&ram, ROOT, format);
+        let frame = frame.map(|frame| Gpa::new(frame << 16));
+        let (from, to) = (start + skip, start + 2 * table - trim);
+        let mut expected: Vec<(Presence, u64)> = Vec::new();
+        for at in (from / page * page..to).step_by(usize::try_from(page).unwrap()) {
+            let here = at.max(from);
+            let presence = match space.translate(Kva::new(at)) {
+                Ok(found) if Some(found.gpa) == frame => Presence::Frame,
+                Ok(_) => Presence::Mapped,
+                Err(fault) => Presence::Absent(fault.cause),
+            };
+            let len = (at + page).min(to) - here;
+            match expected.last_mut() {
+                Some((last, sum)) if *last == presence => *sum += len,
+                _ => expected.push((presence, len)),
+            }
+        }
+        let found: Vec<_> = space.presence(Kva::new(from), to - from, frame).collect();
+        prop_assert_eq!(found, expected);
+    }
+}
+
+/// The table that has the PTE of `at`.
+fn last_table(space: &AddressSpace<&Fake<Gpa>>, at: u64) -> Gpa {
+    let format = space.format();
+    (2..=format.levels())
+        .rev()
+        .fold(space.root(), |table, level| {
+            let slot = Gpa::new(table.get() + format.index(at, level) * 8);
+            Gpa::new(space.physical().load_u64(slot).unwrap() & !(format.page_size() - 1))
+        })
+}
+
+#[test]
+fn a_frame_inside_of_a_block_stands_apart() {
+    let format = Format::x86_64(4, 1 << 40).unwrap();
+    let mut tables = Tables::new(Fake::new(), ROOT, format);
+    let at = 0xffff_c900_0000_0000;
+    tables.map(Kva::new(at), 2, Gpa::at(0x4000_0000 | 1 << 40));
+    tables.map(Kva::new(at + 0x20_0000), 1, Gpa::at(0x4000_3000 | 1 << 40));
+    let space = AddressSpace::new(&tables.ram, ROOT, format);
+    let check = |from: u64, len, frame, expected: &[(Presence, u64)]| {
+        let frame = Some(Gpa::new(frame));
+        let found: Vec<_> = space.presence(Kva::new(from), len, frame).collect();
+        assert_eq!(found, expected);
+    };
+    let parts = [
+        (Presence::Mapped, 0x2800),
+        (Presence::Frame, 0x1000),
+        (Presence::Mapped, 0x1f_c000),
+        (Presence::Frame, 0x800),
+    ];
+    check(at + 0x800, 0x20_0000, 0x4000_3000, &parts);
+    check(at, 0x20_1000, 0x3fff_f000, &[(Presence::Mapped, 0x20_1000)]);
 }
 
 #[test]

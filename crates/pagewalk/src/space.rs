@@ -6,6 +6,7 @@ use guestmem::{Address, Cause, Fault, Gpa, Kva, Memory, MemoryExt};
 
 use crate::format::{ENTRY_SIZE, Entry, Format};
 use crate::mappings::Mappings;
+use crate::presence::Stretches;
 use crate::tlb::Tlb;
 
 /// Where one virtual address is.
@@ -112,6 +113,12 @@ impl<M: Memory<Gpa>> AddressSpace<M> {
     /// The `len` bytes from `start` on as runs and gaps: see [`Mappings`].
     pub fn mappings(&self, start: Kva, len: u64) -> Mappings<'_, M> {
         Mappings::new(self, start, len)
+    }
+
+    /// Which of the `len` bytes from `start` on are mapped, and which of them
+    /// to the page at `frame`: see [`Stretches`].
+    pub fn presence(&self, start: Kva, len: u64, frame: Option<Gpa>) -> Stretches<'_, M> {
+        Stretches::new(self, start, len, frame)
     }
 }
 

@@ -12,6 +12,8 @@
 //! What it does not say is settled by [`Evidence`] from all slots: their
 //! positions must be where they say they are. Nothing else is believed.
 //!
+//! What a slot holds, the programs' own instructions tell ([`code`]).
+//!
 //! It does not know maps, tasks or how values look.
 
 pub mod code;

@@ -14,6 +14,9 @@ use crate::witnesses::Backend;
 /// Lists that are compared by themselves, not as a member of the allocator.
 const LISTS: [&str; 2] = ["slots", "owners_without_slot"];
 
+/// At most this many lines of a failure are about one allocator.
+const LINES: usize = 8;
+
 /// Each allocator is found, with what is in its slots and who owns them, and no others are.
 pub(crate) fn are_true(guest: &Guest, backend: Backend) {
     let truth: Truth = guest.document("truth.json");
@@ -29,7 +32,13 @@ fn problems(truth: &[Value], found: &[Value]) -> Vec<String> {
     for pattern in truth {
         let name = name(pattern);
         match found.remove(&name) {
-            Some(allocator) => lines.extend(differences(&name, pattern, allocator)),
+            Some(allocator) => {
+                let mut wrong = differences(&name, pattern, allocator);
+                let more = wrong.len().saturating_sub(LINES);
+                wrong.truncate(LINES);
+                lines.extend(wrong);
+                lines.extend((more > 0).then(|| format!("{name}: … and {more} more")));
+            }
             None => lines.push(format!("{name} is not found")),
         }
     }

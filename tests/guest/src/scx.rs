@@ -28,6 +28,10 @@ struct Scheduler {
     guest: &'static str,
     /// Its allocator of what it keeps for each task.
     tasks: &'static str,
+    /// What that keeps, with a member `pid`.
+    payload: &'static str,
+    /// Its own statistics of all its allocators.
+    stats: &'static str,
     /// How its elements are laid out.
     layout: &'static str,
     /// At most so many pages of its arena are nobody's.
@@ -37,13 +41,18 @@ struct Scheduler {
 const RUSTY: Scheduler = Scheduler {
     guest: "scx_rusty",
     tasks: "sdt_task_allocator",
+    payload: "struct task_ctx",
+    stats: "sdt_stats",
     layout: "header",
+    // Its second allocator forgets the stack of the first, and four pages that were kept there.
     unknown_pages: 5,
 };
 
 const P2DQ: Scheduler = Scheduler {
     guest: "scx_p2dq",
     tasks: "scx_task_allocator",
+    payload: "struct task_p2dq",
+    stats: "alloc_stats",
     layout: "trailer",
     unknown_pages: 0,
 };
@@ -141,6 +150,28 @@ impl Cell {
         }
     }
 
+    /// What is kept for a task has the type that it has, and says whose it is.
+    fn payloads_know_their_tasks(&self) {
+        let dump = self.dump();
+        let allocator = self.tasks(&dump);
+        assert_eq!(allocator.payload.as_deref(), Some(self.scheduler.payload));
+        agree(allocator.strangers());
+    }
+
+    /// The scheduler itself counts as many elements.
+    fn scheduler_counts_as_many(&self) {
+        let dump = self.dump();
+        let variables = self.tasks(&dump).map;
+        let mut maps = dump.maps.iter();
+        let map = maps
+            .find(|map| map.about.id == variables)
+            .expect("its variables");
+        let entry = map.entries.first().expect("a section");
+        let stats = &entry["value"]["typed"][self.scheduler.stats];
+        let used: usize = dump.allocators.iter().map(Allocator::used).sum();
+        assert_eq!(stats["active_allocs"], used, "{stats}");
+    }
+
     /// Hardly a page is nobody's.
     fn pages_are_accounted_for(&self) {
         let dump = self.dump();
@@ -225,6 +256,8 @@ macro_rules! for_schedulers {
             for_schedulers!(@backend $scheduler, guest, Guest: [
                 nothing_is_missing
                 tasks_have_slots
+                payloads_know_their_tasks
+                scheduler_counts_as_many
                 pages_are_accounted_for
                 contract_is_kept
                 documents_are_valid
@@ -232,6 +265,7 @@ macro_rules! for_schedulers {
             for_schedulers!(@backend $scheduler, live, Live: [
                 nothing_is_missing
                 tasks_have_slots
+                payloads_know_their_tasks
                 pages_are_accounted_for
                 frozen_and_live_agree
                 reading_leaves_no_trace

@@ -171,16 +171,16 @@ impl Owners {
     fn add(&mut self, map: &MapHandle, task: &Task, slot: &Slot, place: Place) -> Result<()> {
         let mut owner = task.object();
         let id = MapInfo::new(map.as_fd())?.info.id;
-        if slot.kind == Kind::Freed {
-            let ptr = format!("{:#x}", place.data);
-            self.lost
-                .push(json!({"owner": owner, "map": id, "ptr": ptr}));
-            return Ok(());
-        }
         if let Some(owner) = owner.as_object_mut() {
             owner.insert("map".to_owned(), json!(id));
         }
-        self.of.insert(slot.idx, owner);
+        if slot.kind == Kind::Freed {
+            let pointer = format!("{:#x}", place.data);
+            let lost = json!({"owner": owner, "pointers": [pointer]});
+            self.lost.push(lost);
+        } else {
+            self.of.insert(slot.idx, owner);
+        }
         Ok(())
     }
 }

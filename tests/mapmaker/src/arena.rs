@@ -13,6 +13,28 @@ use crate::truth::Told;
 /// A page of an arena.
 pub(crate) const PAGE: u64 = 4096;
 
+/// What pages are for, as bpfreeze's account calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Index,
+    Slots,
+    Static,
+    Stack,
+    Pointed,
+    Unknown,
+}
+
+impl Purpose {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Index, "index"),
+        (Self::Slots, "slots"),
+        (Self::Static, "static"),
+        (Self::Stack, "stack"),
+        (Self::Pointed, "pointed"),
+        (Self::Unknown, "unknown"),
+    ];
+}
+
 /// An arena that this process has mapped at the address that its pointers have.
 #[derive(Debug)]
 pub(crate) struct Arena {
@@ -24,6 +46,8 @@ pub(crate) struct Arena {
     next: u64,
     /// The pages that are there: the first and how many.
     runs: Vec<(u64, u64)>,
+    /// How many pages are for what.
+    purposes: Vec<(Purpose, u64)>,
 }
 
 impl Arena {
@@ -42,6 +66,7 @@ impl Arena {
             start: info.map_extra,
             next: 0,
             runs: Vec::new(),
+            purposes: Vec::new(),
         })
     }
 
@@ -49,7 +74,8 @@ impl Arena {
     ///
     /// # Errors
     /// Fails if there are none left.
-    pub(crate) fn pages(&mut self, count: u64) -> Result<u64> {
+    pub(crate) fn pages(&mut self, count: u64, purpose: Purpose) -> Result<u64> {
+        self.purposes.push((purpose, count));
         let address = self.start + self.next * PAGE;
         for page in 0..count {
             self.write(address + page * PAGE, &[0])?;
@@ -69,7 +95,8 @@ impl Arena {
 
     /// What is known of it.
     pub(crate) fn told(&self) -> Told {
-        Told::nothing().state(state(self.map.max_entries(), &self.runs, &[]))
+        let state = state(self.map.max_entries(), &self.runs, &self.purposes);
+        Told::nothing().state(state)
     }
 
     /// Writes bytes at an address.
@@ -91,19 +118,26 @@ impl Arena {
     }
 }
 
-/// The state of an arena with pages in runs: page of the start, number of pages.
-pub(crate) fn state(declared: u32, runs: &[(u64, u64)], faulted: &[u64]) -> Value {
+/// The state of an arena: how many pages are declared, which are there (the first of a run and how
+/// many), and what they are for.
+pub(crate) fn state(declared: u32, runs: &[(u64, u64)], purposes: &[(Purpose, u64)]) -> Value {
     let pages: u64 = runs.iter().map(|(_, pages)| pages).sum();
     let runs: Vec<Value> = runs
         .iter()
         .map(|(pgoff, pages)| json!({"pgoff": pgoff, "pages": pages}))
         .collect();
+    let account = Purpose::ALL.map(|(purpose, name)| {
+        let of_it = purposes.iter().filter(|(other, _)| *other == purpose);
+        let pages: u64 = of_it.map(|(_, pages)| pages).sum();
+        (name.to_owned(), json!(pages))
+    });
     json!({"arena": {
         "page_size": PAGE,
         "declared_pages": declared,
         "mapped_pages": pages,
         "runs": runs,
-        "faulted_pages": faulted,
+        "faulted_pages": [],
+        "account": Value::Object(account.into_iter().collect()),
         "complete": true,
     }})
 }
@@ -116,6 +150,7 @@ pub(crate) struct Pool {
     pub(crate) max_elems: u64,
     pub(crate) idx: u64,
     pages: u64,
+    purpose: Purpose,
 }
 
 impl Pool {
@@ -123,7 +158,7 @@ impl Pool {
     ///
     /// # Errors
     /// Fails if the elements have no size.
-    pub(crate) fn new(elem_size: u64, least: u64) -> Result<Self> {
+    pub(crate) fn new(elem_size: u64, least: u64, purpose: Purpose) -> Result<Self> {
         ensure!(elem_size > 0, "elements of no size");
         let pages = (least * elem_size).div_ceil(PAGE);
         let max_elems = pages * PAGE / elem_size;
@@ -134,6 +169,7 @@ impl Pool {
             // Full, so that the first element brings a slab.
             idx: max_elems,
             pages,
+            purpose,
         })
     }
 
@@ -143,7 +179,7 @@ impl Pool {
     /// Fails if the arena is full.
     pub(crate) fn take(&mut self, arena: &mut Arena) -> Result<u64> {
         if self.idx >= self.max_elems {
-            self.slab = arena.pages(self.pages)?;
+            self.slab = arena.pages(self.pages, self.purpose)?;
             self.idx = 0;
         }
         let address = self.slab + self.elem_size * self.idx;

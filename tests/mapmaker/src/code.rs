@@ -7,6 +7,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_TYPE_ARENA, bpf_insn};
 use serde_json::json;
 
+use crate::arena::{self, Purpose};
 use crate::make::Maker;
 use crate::memory::Mapping;
 use crate::objects::Filled;
@@ -25,7 +26,7 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
         instructions(maker)?;
     }
     if maker.has("ARENA") {
-        arena(maker)?;
+        pages(maker)?;
     }
     Ok(())
 }
@@ -143,7 +144,7 @@ fn instructions(maker: &mut Maker) -> Result<()> {
 }
 
 /// An arena of which some pages are there. Their contents are another matter.
-fn arena(maker: &mut Maker) -> Result<()> {
+fn pages(maker: &mut Maker) -> Result<()> {
     const PAGE: usize = 4096;
     const PAGES: u32 = 100;
     let map = maker.create(&MapSpec {
@@ -159,17 +160,7 @@ fn arena(maker: &mut Maker) -> Result<()> {
         memory.write(page * PAGE + page, mark.as_bytes())?;
     }
     maker.hold(memory);
-    let told = Told::nothing().state(json!({"arena": {
-        "page_size": PAGE,
-        "declared_pages": PAGES,
-        "mapped_pages": 4,
-        "runs": [
-            {"pgoff": 0, "pages": 2},
-            {"pgoff": 7, "pages": 1},
-            {"pgoff": 99, "pages": 1},
-        ],
-        "faulted_pages": [],
-        "complete": true,
-    }}));
-    maker.tell(map, told)
+    let runs = [(0, 2), (7, 1), (99, 1)];
+    let state = arena::state(PAGES, &runs, &[(Purpose::Unknown, 4)]);
+    maker.tell(map, Told::nothing().state(state))
 }

@@ -8,7 +8,7 @@ use libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_TYPE_ARENA};
 
 use serde_json::{Value, json};
 
-use crate::arena::{PAGE, state};
+use crate::arena::{PAGE, Purpose, state};
 use crate::make::Maker;
 use crate::memory::Mapping;
 use crate::objects::{find, variables};
@@ -26,7 +26,8 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
 }
 
 fn linked(maker: &mut Maker) -> Result<()> {
-    /// Where the program looks for something and finds nothing.
+    /// Where the program looks for something and finds nothing. Only the kernel's own code leaves
+    /// a trace where it does so.
     const NOWHERE: u64 = 40;
     let object = maker.load(maker.open("linked")?)?;
     let arena = find(&object, "arena")?;
@@ -39,10 +40,9 @@ fn linked(maker: &mut Maker) -> Result<()> {
                 .run(&object, program, Input::Context(&address.to_le_bytes()))?;
         ensure!(result == 0, "{program} returned {result}");
     }
-    let scratch = maker.kernel.member("bpf_arena", "scratch_page");
-    let faulted: &[u64] = if scratch { &[NOWHERE] } else { &[] };
     let id = MapInfo::new(arena.as_fd())?.info.id;
-    let state = state(arena.max_entries(), &[(1, 2), (4, 6)], faulted);
+    let runs = [(1, 2), (4, 6)];
+    let state = state(arena.max_entries(), &runs, &[(Purpose::Pointed, 8)]);
     maker.tell(arena, Told::nothing().state(state))?;
     maker.objects.extend(objects(id, start));
     let roots = json!({"value": {"typed": roots(start, start + NOWHERE * PAGE)}});
@@ -155,6 +155,6 @@ fn edges(maker: &mut Maker) -> Result<()> {
     memory.write(last, b"top").context("the last page")?;
     maker.hold(memory);
     let last = u64::from(PAGES) - 1;
-    let state = state(PAGES, &[(0, 1), (last, 1)], &[]);
+    let state = state(PAGES, &[(0, 1), (last, 1)], &[(Purpose::Unknown, 2)]);
     maker.tell(map, Told::nothing().state(state))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::arena::{Arena, Pool};
+use crate::arena::{Arena, Pool, Purpose};
 use crate::datum::Datum;
 
 /// Bits of an index that one level takes.
@@ -90,8 +90,8 @@ impl Index {
     /// Never, as both have a size.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            descs: Pool::new(80, 1)?,
-            chunks: Pool::new(8 * u64::from(PLACES), 1)?,
+            descs: Pool::new(80, 1, Purpose::Index)?,
+            chunks: Pool::new(8 * u64::from(PLACES), 1, Purpose::Index)?,
         })
     }
 }
@@ -165,9 +165,10 @@ impl Tree {
         size: u64,
         slots: &[Slot],
     ) -> Result<Self> {
+        let elem_size = (size + layout.extra()).next_multiple_of(8);
         let mut tree = Self {
             layout,
-            pool: Pool::new((size + layout.extra()).next_multiple_of(8), 8)?,
+            pool: Pool::new(elem_size, 8, Purpose::Slots)?,
             root: Node::new(index, arena)?,
             places: BTreeMap::new(),
         };

@@ -1,6 +1,7 @@
 //! Instructions as each kernel keeps and copies them come out in one form.
 
 use btf_layout::TypeId;
+use proptest::prelude::*;
 
 use super::{Addresses, Code, Form, Function, Refers};
 
@@ -128,4 +129,37 @@ fn what_the_verifier_marked_is_plain() {
 fn a_constant_without_its_second_half_refers_to_nothing() {
     let half = constant(1, 5, 0)[0];
     assert_eq!(read(Form::Dump, &[half]), (vec![half], vec![]));
+}
+
+proptest! {
+    /// Whatever the kernel's memory holds, there are as many instructions as
+    /// before, and references at instructions to functions that there are.
+    #[test]
+    fn any_instructions_are_read(
+        form in prop::sample::select(vec![Form::Memory, Form::Dump]),
+        raw in prop::collection::vec(
+            (prop::sample::select(vec![0x18u8, 0x85, 0xe5, 0xf5, 0x39, 0]), any::<u8>(), -9i16..9,
+                prop_oneof![-9i32..9, any::<i32>()]),
+            0..40,
+        ),
+        starts in prop::collection::vec(0u32..40, 0..5),
+    ) {
+        let raw: Vec<[u8; 8]> = raw
+            .into_iter()
+            .map(|(code, registers, off, imm)| insn(code, registers, off, imm))
+            .collect();
+        let functions = starts.iter().map(|&start| Function { start, type_id: TypeId(0) });
+        let mut addresses = Addresses::default();
+        addresses.value(1, 0, 4);
+        addresses.map(2, 5);
+        let code = Code::new(form, &raw.concat(), functions.collect(), addresses, None);
+        prop_assert_eq!(code.insns.len(), raw.len());
+        prop_assert!(code.refers.is_sorted_by(|a, b| a.0 < b.0));
+        for (at, to) in code.refers {
+            prop_assert!((at as usize) < raw.len());
+            if let Refers::Function(start) = to {
+                prop_assert!(starts.contains(&start));
+            }
+        }
+    }
 }

@@ -271,8 +271,14 @@ impl Target for Kcore {
         Target::per_cpu(&self.kernel)
     }
 
-    fn mappings(&self, start: Kva, len: u64, visit: &mut dyn FnMut(Stretch)) -> Result<(), Error> {
-        self.kernel.mappings(start, len, visit)
+    fn mapped(
+        &self,
+        start: Kva,
+        len: u64,
+        scratch: Option<Gpa>,
+        visit: &mut dyn FnMut(Stretch),
+    ) -> Result<(), Error> {
+        self.kernel.mapped(start, len, scratch, visit)
     }
 
     fn vmemmap(&self) -> Option<Kva> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use arena::Stretch;
 use btf_layout::{Btf, Member};
-use guestmem::{Address, Fault, Kva, Memory, MemoryExt};
+use guestmem::{Address, Fault, Gpa, Kva, Memory, MemoryExt};
 use kernel::{PerCpu, Vmcoreinfo};
 use pagewalk::{AddressSpace, Format};
 
@@ -191,9 +191,15 @@ impl Target for Running {
         Ok(self.per_cpu.get_or_init(|| loaded))
     }
 
-    fn mappings(&self, start: Kva, len: u64, visit: &mut dyn FnMut(Stretch)) -> Result<(), Error> {
-        for mapping in self.tables()?.mappings(start, len) {
-            visit(target::stretch(mapping));
+    fn mapped(
+        &self,
+        start: Kva,
+        len: u64,
+        scratch: Option<Gpa>,
+        visit: &mut dyn FnMut(Stretch),
+    ) -> Result<(), Error> {
+        for (presence, len) in self.tables()?.presence(start, len, scratch) {
+            visit(target::stretch(presence, len));
         }
         Ok(())
     }

@@ -27,8 +27,8 @@ pub(crate) fn open<'t>(target: &'t dyn Target, map: &MapInfo, at: Kva) -> Result
         None => None,
     };
     let mut failed = None;
-    let arena = Arena::new(target, window, scratch, &mut |start, len, visit| {
-        if let Err(error) = target.mappings(start, len, visit) {
+    let arena = Arena::new(target, window, &mut |start, len, visit| {
+        if let Err(error) = target.mapped(start, len, scratch, visit) {
             failed.get_or_insert(error);
         }
     });

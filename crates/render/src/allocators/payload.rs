@@ -161,9 +161,9 @@ impl Survey<'_> {
             return;
         };
         let kernel = context.accessor.vmlinux_btf().ok();
-        let is_kernel = |name: &str| {
-            let find = |kernel: &Rc<Btf>| kernel.find(Kind::Struct, name);
-            kernel.as_ref().and_then(find).is_some()
+        let is_kernel = |name: &str, size: u64| {
+            let of = |kernel: &Rc<Btf>| kernel.record(name).is_ok_and(|of| of.size() == size);
+            kernel.as_ref().is_some_and(of)
         };
         let sections: BTreeSet<u32> = self.allocators.iter().map(|found| found.map).collect();
         let mut done: BTreeSet<*const Btf> = BTreeSet::new();
@@ -208,7 +208,7 @@ impl Survey<'_> {
     fn ask(
         &self,
         btf: &Btf,
-        is_kernel: &dyn Fn(&str) -> bool,
+        is_kernel: &dyn Fn(&str, u64) -> bool,
         codes: &[Code],
         own: &[usize],
     ) -> Vec<sdt_alloc::code::Verdict> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bpfmaps::arena::{Arena, Stretch, Window};
-use guestmem::{Address, ArenaPtr, Gpa, Kva};
+use guestmem::{Address, ArenaPtr, Kva};
 
 /// An arena in which just those pages exist that a test wrote to.
 #[derive(Clone, Debug)]
@@ -55,14 +55,11 @@ impl FakeArena {
                 user.and_then(|user| window.kva(user)) == Some(at)
             })
         };
-        Arena::new(&self.memory, *window, None, &mut |start, len, visit| {
+        Arena::new(&self.memory, *window, &mut |start, len, visit| {
             for offset in (0..len).step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
                 let at = start.checked_add(offset);
                 visit(match at.is_some_and(exists) {
-                    true => Stretch::Mapped {
-                        gpa: Gpa::new(offset),
-                        len: size,
-                    },
+                    true => Stretch::Mapped { len: size },
                     false => Stretch::Absent { len: size },
                 });
             }

@@ -286,15 +286,15 @@ impl<'w, 'a> Flow<'w, 'a> {
     }
 
     /// What the kernel returns. Given a map, that is one of its values, if a
-    /// pointer; given a value in the frame too, it may put that into the map.
+    /// pointer; given a key and a value in the frame too, it puts that there.
     fn helper(&mut self, insn: Insn, arguments: [Value; 5], state: &State) -> Value {
-        let [Value::Map { map, offset: 0 }, _, value, ..] = arguments else {
+        let [Value::Map { map, offset: 0 }, key, value, ..] = arguments else {
             return Value::Unknown;
         };
         if insn.src != 0 {
             return Value::Unknown;
         }
-        if let Value::Frame(from) = value {
+        if let (Value::Frame(_), Value::Frame(from)) = (key, value) {
             for (offset, word) in state.words(from) {
                 if matches!(word, Value::At(Place::Slot { .. })) {
                     let offset = offset.saturating_sub(from);

@@ -98,11 +98,11 @@ pub struct Verdict {
 /// What `programs`, whose types are in `btf`, tell of the slots of each of
 /// `sites`. `stored` are members of map values that are known to point at
 /// slots; others are found out. `is_kernel` says whether the kernel's own BTF
-/// has a struct of that name, which then is no payload's.
+/// has a struct of that name and size, which then is no payload's.
 #[must_use]
 pub fn analyse(
     btf: &Btf,
-    is_kernel: &dyn Fn(&str) -> bool,
+    is_kernel: &dyn Fn(&str, u64) -> bool,
     programs: &[Program<'_>],
     sites: &[Site],
     stored: &[Stored],

@@ -11,7 +11,12 @@ use super::proto::Prototype;
 use super::value::{Place, State, Value};
 use super::{Access, Program, Reference, Site, Stored};
 
-/// How many instructions are followed, each as often as it takes.
+/// How often an instruction is followed, all in all: each of the registers
+/// and words of the frame may lose what is known of it a few times, but hardly
+/// any ever does.
+const MAX_VISITS: u64 = 1024;
+
+/// How many instructions are followed at most, counted as often as they are.
 const MAX_STEPS: u64 = 1 << 24;
 
 /// How often all programs are gone through with what was found in memory the
@@ -66,10 +71,11 @@ pub(crate) struct World<'a> {
 
 /// Goes through all programs.
 pub(crate) fn run(btf: &Btf, programs: &[Program<'_>], sites: &[Site], stored: &[Stored]) -> Seen {
-    let mut steps = MAX_STEPS;
+    let insns: u64 = programs.iter().map(|of| of.insns.len() as u64).sum();
+    let mut steps = insns.saturating_mul(MAX_VISITS).min(MAX_STEPS);
     let mut before = FxHashMap::default();
     let mut seen = Seen::default();
-    for _ in 0..MAX_ROUNDS {
+    for round in 1..=MAX_ROUNDS {
         seen = Seen {
             is_complete: true,
             ..Seen::default()
@@ -93,6 +99,7 @@ pub(crate) fn run(btf: &Btf, programs: &[Program<'_>], sites: &[Site], stored: &
         if seen.kept == before {
             break;
         }
+        seen.is_complete &= round < MAX_ROUNDS;
         before.clone_from(&seen.kept);
     }
     seen

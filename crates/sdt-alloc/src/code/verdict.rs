@@ -26,11 +26,11 @@ const MAX_NAMED: usize = 3;
 /// Judges by the types of a program.
 pub(crate) struct Judge<'b> {
     btf: &'b Btf,
-    is_kernel: &'b dyn Fn(&str) -> bool,
+    is_kernel: &'b dyn Fn(&str, u64) -> bool,
 }
 
 impl<'b> Judge<'b> {
-    pub(crate) fn new(btf: &'b Btf, is_kernel: &'b dyn Fn(&str) -> bool) -> Self {
+    pub(crate) fn new(btf: &'b Btf, is_kernel: &'b dyn Fn(&str, u64) -> bool) -> Self {
         Self { btf, is_kernel }
     }
 
@@ -67,8 +67,11 @@ impl<'b> Judge<'b> {
 
     /// Whether a payload may be such a struct at all.
     fn is_possible(&self, ty: TypeId, of: &Site) -> bool {
-        let is_foreign = |name: &str| is_library(name) || (self.is_kernel)(name);
         let size = self.btf.size_of(ty).unwrap_or(u64::MAX);
+        let is_foreign = |name: &str| {
+            // Three underscores mark what programs know of a kernel's struct.
+            is_library(name) || name.contains("___") || (self.is_kernel)(name, size)
+        };
         size <= of.payload_size && !name_of(self.btf, ty).is_some_and(is_foreign)
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Dump {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Allocator {
-    map: u32,
+    pub(super) map: u32,
     pub(super) symbol: String,
     pub(super) arena: u32,
     pub(super) layout: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Allocator {
     complete: bool,
     gaps: Vec<Value>,
     #[serde(rename = "type")]
-    payload: Option<String>,
+    pub(super) payload: Option<String>,
     slots: Vec<Slot>,
     pub(super) owners_without_slot: Option<Vec<Value>>,
 }
@@ -48,6 +48,7 @@ struct Slot {
     addr: String,
     state: String,
     owner: Option<Value>,
+    payload: Option<Value>,
 }
 
 /// Where a slot is. One that was freed and given to another has another generation.
@@ -120,6 +121,11 @@ impl Allocator {
         lines
     }
 
+    /// How many elements are in use.
+    pub(super) fn used(&self) -> usize {
+        self.live + self.misplaced
+    }
+
     fn live(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().filter(|slot| slot.state == "live")
     }
@@ -134,6 +140,17 @@ impl Allocator {
             }
         }
         tasks
+    }
+
+    /// The slots of tasks whose payload is not by its own word that of the task.
+    pub(super) fn strangers(&self) -> Vec<String> {
+        let strangers = self.live().filter_map(|slot| {
+            let task = slot.task()?;
+            let payload = slot.payload.as_ref().map(|payload| &payload["typed"]);
+            let is_own = payload.is_some_and(|payload| payload["pid"] == task.pid);
+            (!is_own).then(|| format!("{task:?} has {payload:?}"))
+        });
+        strangers.collect()
     }
 
     /// The live slots that no task owns.

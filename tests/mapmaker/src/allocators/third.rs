@@ -8,7 +8,7 @@ use libbpf_rs::MapHandle;
 use serde_json::json;
 
 use super::{Described, Owners, World, empty, live, pointer};
-use crate::arena::PAGE;
+use crate::arena::{PAGE, Purpose};
 use crate::datum::{Datum, list, num, record, text};
 use crate::make::Maker;
 use crate::objects::find;
@@ -174,7 +174,7 @@ fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
     const STATIC: u64 = 4;
     const FREE: u64 = 3;
     world.arena.skip(5);
-    let memory = world.arena.pages(STATIC)?;
+    let memory = world.arena.pages(STATIC, Purpose::Static)?;
     world.arena.write(memory + 8, b"static memory")?;
     world.arena.write(memory + STATIC * PAGE - 5, b"end")?;
     world.ask(
@@ -183,10 +183,10 @@ fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
         &[memory, STATIC * PAGE, 3 * PAGE + 100],
     )?;
 
-    let lock = world.arena.pages(1)?;
-    let segments = [world.arena.pages(1)?, world.arena.pages(1)?];
-    let [first, second] = segments;
-    let free = world.arena.pages(FREE)?;
+    let lock = world.arena.pages(1, Purpose::Pointed)?;
+    let first = world.arena.pages(2, Purpose::Stack)?;
+    let second = first + PAGE;
+    let free = world.arena.pages(FREE, Purpose::Stack)?;
     let pages: Vec<u64> = (0..FREE).map(|page| free + page * PAGE).collect();
     world.arena.write_words(first, &pages)?;
     // The previous and the next come after 510 places.
@@ -196,6 +196,6 @@ fn others(maker: &mut Maker, world: &mut World) -> Result<()> {
     world.ask(maker, "set_stack", &blocks)?;
     // What nothing points at.
     world.arena.skip(1);
-    let unknown = world.arena.pages(2)?;
+    let unknown = world.arena.pages(2, Purpose::Unknown)?;
     world.arena.write(unknown + PAGE, b"nobody knows")
 }

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use arena::Stretch;
 use btf_layout::build::Builder;
 use btf_layout::{Btf, TypeId};
-use guestmem::{Address, Fake, Fault, Kva, Memory};
+use guestmem::{Address, Fake, Fault, Gpa, Kva, Memory};
 use kernel::PerCpu;
 
 use crate::target::Target;
@@ -109,10 +109,11 @@ impl Target for Made {
         panic!("per-CPU data were asked for")
     }
 
-    fn mappings(
+    fn mapped(
         &self,
         start: Kva,
         _len: u64,
+        _scratch: Option<Gpa>,
         _visit: &mut dyn FnMut(Stretch),
     ) -> Result<(), Error> {
         panic!("what is mapped at {start} was asked for")

@@ -55,7 +55,7 @@ proptest! {
             references: &references,
         };
         let site = Site { map: BSS, offset: FIRST, payload_size: 32, payload_at };
-        let verdicts = analyse(&types.btf, &|_| false, &[program.clone(), program], &[site], &[]);
+        let verdicts = analyse(&types.btf, &|_, _| false, &[program.clone(), program], &[site], &[]);
         prop_assert_eq!(verdicts.len(), 1);
     }
 }

@@ -107,7 +107,7 @@ impl Types {
             payload_at,
         };
         let sites = [site(FIRST), site(SECOND)];
-        let is_kernel = |name: &str| name == "task_struct";
+        let is_kernel = |name: &str, size| (name, size) == ("task_struct", 16);
         let verdicts = analyse(&self.btf, &is_kernel, &programs, &sites, stored);
         verdicts.try_into().unwrap()
     }
@@ -230,6 +230,18 @@ fn pointers_are_found_where_they_were_put() {
         let taker = taker.function(types.update).exit();
         let [verdict, _] = types.analyse(&[taker, putter], &[], 0);
         assert_eq!(verdict.from, "a parameter of update", "{kind}");
+    }
+    // An update, with a value on the stack; other helpers take such, too.
+    for (key, expected) in [(10, "a parameter of update"), (8, "")] {
+        let putter = slot(Asm::default().function(types.main));
+        let putter = putter.store(10, -16, 0).mov(2, key).add(2, -4);
+        let putter = putter.mov(3, 10).add(3, -32).map(1, STORAGE).helper();
+        let putter = library(&types, putter);
+        let taker = Asm::default().function(types.main);
+        let taker = place(taker, 1).load(2, 0, 16).call(1).exit();
+        let taker = taker.function(types.update).exit();
+        let [verdict, _] = types.analyse(&[taker, putter], &[], 0);
+        assert_eq!(verdict.from, expected);
     }
     // Somebody puts something else there.
     let putter = slot(Asm::default().function(types.main)).section(6, BSS, 128);
