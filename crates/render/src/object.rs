@@ -1,6 +1,6 @@
 //! Objects in the bytes of a value: where each is, and what its bits say.
 
-use bpfmaps::{Bytes, ProgInfo};
+use bpfmaps::{Bytes, Cpus, ProgInfo};
 use btf_layout::BitRange;
 
 use crate::follow::{Pointer, Site};
@@ -225,6 +225,22 @@ impl<'a> Object<'a> {
         self.text(array).or_else(filled)
     }
 
+    /// The CPUs in a `struct cpumask`, as the kernel prints them, if the
+    /// object is one and all of it could be read.
+    pub(crate) fn cpus(&self) -> Option<Cpus> {
+        let Form::Record(record) = &self.node.form else {
+            return None;
+        };
+        let is_mask = *record.name == *"cpumask"
+            && matches!(&*record.members, [bits] if *bits.name == *"bits");
+        let bytes = self.whole().filter(|_| is_mask)?;
+        let bits = |(at, &byte): (u32, &u8)| {
+            let set = (0..8).filter(move |bit| byte >> bit & 1 == 1);
+            set.map(move |bit| at * 8 + bit)
+        };
+        Some(Cpus((0..).zip(bytes).flat_map(bits).collect()))
+    }
+
     /// What the object says; `None` if not all of it could be read, or if it
     /// is an aggregate.
     pub(crate) fn scalar(&self) -> Option<Scalar<'a>> {
@@ -359,6 +375,9 @@ fn half(bits: u16) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use btf_layout::Btf;
+    use btf_layout::build::Builder;
+
     use super::*;
 
     #[test]
@@ -417,6 +436,33 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn cpu_masks_are_lists() {
+        let mut types = Builder::new();
+        let word = types.int("unsigned long", 8);
+        let bits = types.array(word, 2);
+        let mask = types.record("cpumask", 16, &[("bits", bits, 0)]);
+        let other = types.record("mask", 16, &[("bits", bits, 0)]);
+        let btf = Btf::parse(types.finish(), "a test").unwrap();
+        let check = |ty, bytes: &[u8], want: Option<&str>| {
+            let shape = Shape::new(&btf, ty);
+            let object = Object::new(
+                &shape,
+                Bytes {
+                    len: 16,
+                    ..Bytes::whole(bytes)
+                },
+            );
+            assert_eq!(object.cpus().map(|cpus| cpus.to_string()).as_deref(), want);
+        };
+        let mut bytes = [0; 16];
+        check(mask, &bytes, Some(""));
+        (bytes[0], bytes[1], bytes[15]) = (0x0f, 0x01, 0x80);
+        check(mask, &bytes, Some("0-3,8,127"));
+        check(mask, &bytes[..12], None);
+        check(other, &bytes, None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::shape::{EnumText, Form, Record};
 /// Integers and floats are numbers, 128-bit integers decimal strings, enums
 /// their names, pointers hexadecimal strings (or objects that tell what they
 /// lead to), the programs of a `struct_ops`
-/// map objects, records objects (anonymous
+/// map objects, records objects (CPU masks lists of CPUs such as `0-3,8`, anonymous
 /// members among the others), arrays arrays, or strings where they are text.
 /// What could not be read is `null`, and nothing else is; one `null` ends an
 /// array of which the rest is missing.
@@ -27,6 +27,9 @@ impl Serialize for Object<'_> {
         match &self.node.form {
             _ if self.is_missing() => serializer.serialize_unit(),
             Form::Record(record) => {
+                if let Some(cpus) = self.cpus() {
+                    return serializer.collect_str(&cpus);
+                }
                 let mut map = serializer.serialize_map(None)?;
                 members(&mut map, self, record)?;
                 map.end()

@@ -33,7 +33,11 @@ pub(super) fn value<'a>(object: &Object<'a>) -> Doc<'a> {
     match &object.node.form {
         _ if object.is_missing() => Doc::word(Role::Problem, "missing"),
         Form::Record(record) if record.form == RecordForm::Section => section(object, record),
-        Form::Record(record) => fields(object, record),
+        Form::Record(record) => match object.cpus() {
+            Some(cpus) if cpus.0.is_empty() => Doc::word(Role::Faint, "no CPU"),
+            Some(cpus) => Doc::word(Role::Plain, format!("CPUs {cpus}")),
+            None => fields(object, record),
+        },
         Form::Array(array) => match object.letters(array) {
             Some(text) => Doc::word(Role::Text, format!("{text:?}")),
             None => elements(object, array),
