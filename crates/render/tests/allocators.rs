@@ -26,6 +26,8 @@ const LEAF_CHUNK: u64 = START + 0x500;
 /// The slots: a header of 8 bytes and a payload of 16.
 const SLOTS: u64 = START + 0x1000;
 const ELEM_SIZE: u64 = 24;
+/// Variables in the arena, at its end.
+const VARIABLES: u64 = START + 0xf000;
 /// A page that nothing points to.
 const LOST: u64 = START + 0x5000;
 
@@ -79,12 +81,15 @@ fn types() -> Types {
         ("cpu", u32_, 32),
         ("waker", to_task, 64),
     ];
-    types.record("task_ctx", 16, &members);
+    let task = types.record("task_ctx", 16, &members);
     let to_nothing = types.ptr(TypeId::VOID);
     let members = [("tid", id, 0), ("data", to_nothing, 64)];
     let claim = types.record("claim", 16, &members);
     let tasks = types.variable("scx_task_allocator", allocator);
     let last = types.variable("last", to_task);
+    let nobody = types.variable("nobody", task);
+    let first = types.variable("first", to_task);
+    types.section(".addr_space.1", 24, &[(nobody, 0, 16), (first, 16, 8)]);
     let bss = types.section(".bss", 48, &[(tasks, 0, 40), (last, 40, 8)]);
     Types {
         btf: Rc::new(Btf::parse(types.finish(), "a program").unwrap()),
@@ -113,6 +118,10 @@ fn arena() -> FakeMap {
         runs: vec![
             bpfmaps::arena::Run { pgoff: 0, pages: 2 },
             bpfmaps::arena::Run { pgoff: 5, pages: 1 },
+            bpfmaps::arena::Run {
+                pgoff: 15,
+                pages: 1,
+            },
         ],
         faulted: Vec::new(),
         complete: true,
@@ -125,12 +134,13 @@ fn arena() -> FakeMap {
         // One more bit is set than nr_free says.
         .holds(LEAF, &words(&[0b11_0111, 60, LEAF_CHUNK]))
         .holds(LEAF_CHUNK + 5 * 8, &words(&[START + 0x8000]))
-        .holds(LOST, &[1]);
+        .holds(LOST, &[1])
+        .holds(VARIABLES, &words(&[1, VARIABLES, slot(0) + 8]));
     let arena = put(arena, 0, 0, payload(100, 1, slot(1) + 8));
     let arena = put(arena, 1, 1, payload(100, 0, 0));
     let arena = put(arena, 2, 2, payload(90, 1, slot(0) + 8));
     let arena = put(arena, 3, 3, payload(0, 0, 0));
-    put(arena, 4, 40, payload(1, 1, 0))
+    put(arena, 4, 40, payload(1, 1, VARIABLES))
 }
 
 fn kernel() -> Fake {

@@ -128,6 +128,22 @@ fn pointers_lead_by_their_types() {
     check("node *", 0x1234, json!("0x1234"));
 }
 
+/// Where programs do not convert addresses, they keep their low halves.
+#[test]
+fn halves_lead_where_programs_keep_them() {
+    let start = 0x7000_ffff_f000;
+    let mut case = Case::new(arena(2, start).holds(start + 0x1010, &node(1, 0)));
+    case.check("node *", &words(&[0x10]), json!("0x10"));
+    case.arenas[0].info.flags = 1 << 18;
+    let to = json!({"number": 1, "next": "0x0"});
+    case.check(
+        "node *",
+        &words(&[0x10]),
+        json!({"ptr": "0x10", "type": "struct node", "to": to}),
+    );
+    case.check("node *", &words(&[0x5000_0000]), json!("0x50000000"));
+}
+
 #[test]
 fn what_leads_nowhere_says_why() {
     let why = |case: &Case, ty, value, want: &str| {

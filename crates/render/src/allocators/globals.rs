@@ -15,6 +15,8 @@ pub(crate) const SECTION: &str = ".addr_space.1";
 /// The variables of an arena.
 pub(crate) struct Globals {
     pub(crate) btf: Rc<Btf>,
+    /// The section's type.
+    pub(crate) ty: TypeId,
     pub(crate) at: ArenaPtr,
     pub(crate) size: u64,
     pub(crate) shape: Shape,
@@ -62,6 +64,7 @@ impl Globals {
             at: window.user_address(first)?,
             size,
             shape: Shape::new(btf, ty),
+            ty,
             btf: Rc::clone(btf),
         })
     }

@@ -30,6 +30,10 @@ use crate::context::Context;
 use crate::{Options, walk::Causes};
 use sections::Section;
 
+/// The flag of arenas whose addresses programs do not convert to users' own
+/// (`include/uapi/linux/bpf.h`).
+const BPF_F_NO_USER_CONV: u32 = 1 << 18;
+
 /// Everything that is known of the arenas of a kernel and of what programs
 /// allocate in them.
 pub(crate) struct Survey<'a> {
@@ -49,6 +53,8 @@ pub(crate) struct Survey<'a> {
 /// One arena.
 pub(crate) struct Surveyed<'a> {
     pub(crate) arena: Arena<'a>,
+    /// Whether programs keep just the low halves of addresses.
+    pub(crate) keeps_halves: bool,
     /// Slots by address, those of all allocators.
     pub(crate) slots: Vec<SlotRef>,
     pub(crate) account: Account,
@@ -101,6 +107,7 @@ impl<'a> Survey<'a> {
                     let surveyed = Surveyed {
                         account: Account::new(&arena),
                         arena,
+                        keeps_halves: map.flags & BPF_F_NO_USER_CONV != 0,
                         slots: Vec::new(),
                         globals: None,
                     };

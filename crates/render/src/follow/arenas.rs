@@ -46,10 +46,12 @@ impl Cut {
 pub(super) fn locate<'s, 'a>(survey: &'s Survey<'a>, used: &[u32], value: u64) -> Located<'s, 'a> {
     let mut found: Option<(u32, &'s Arena<'a>, ArenaPtr)> = None;
     for id in used {
-        let Some(arena) = survey.arenas.get(id).map(|surveyed| &surveyed.arena) else {
+        let Some(surveyed) = survey.arenas.get(id) else {
             continue;
         };
-        let Some(at) = user_address(arena.window(), value) else {
+        let arena = &surveyed.arena;
+        let half = || half_address(arena.window(), value).filter(|_| surveyed.keeps_halves);
+        let Some(at) = user_address(arena.window(), value).or_else(half) else {
             continue;
         };
         match found {
@@ -82,6 +84,15 @@ fn user_address(window: &Window, value: u64) -> Option<ArenaPtr> {
         let offset = value.checked_sub(start.get()).filter(|&at| at < len)?;
         window.user_address(first)?.checked_add(offset)
     })
+}
+
+/// The user address of which `value` is the low half.
+fn half_address(window: &Window, value: u64) -> Option<ArenaPtr> {
+    let half = u32::try_from(value).ok()?;
+    let start = window.user_start()?.get();
+    let low = u32::try_from(start & u64::from(u32::MAX)).ok()?;
+    let at = ArenaPtr::new(start).checked_add(half.wrapping_sub(low).into())?;
+    window.locate(at).map(|_| at)
 }
 
 /// Why nothing is at `at`, if that is so.

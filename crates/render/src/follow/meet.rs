@@ -10,7 +10,8 @@ use guestmem::{Address, ArenaPtr, Kva};
 
 use super::arenas::{Located, absent, locate, read};
 use super::types::Target;
-use super::{Cut, Follower, MAX_DEPTH, MAX_NESTED_BYTES, ObjectType, Read, Site};
+use super::{Cut, Follower, MAX_DEPTH, ObjectType, Read, Site};
+use crate::Budget;
 use crate::allocators::SlotRef;
 
 /// The structs that an allocator's tree consists of.
@@ -128,13 +129,16 @@ impl Site<'_> {
             return Some(Met::Not(why));
         }
         let left = follower.nested_left.get();
-        let is_here = self.depth < MAX_DEPTH && left > 0 && ty.size <= MAX_NESTED_BYTES;
+        let is_here = self.depth < MAX_DEPTH && left.objects > 0 && ty.size <= left.bytes;
         follower.seen.borrow_mut().insert(key, ty.size, is_here);
         if !is_here {
             follower.queue.borrow_mut().push_back(key);
             return Some(Met::Elsewhere { is_above: false });
         }
-        follower.nested_left.set(left - 1);
+        follower.nested_left.set(Budget {
+            objects: left.objects - 1,
+            bytes: left.bytes - ty.size,
+        });
         Some(Met::Here(Reached {
             arena: [id],
             ty: Rc::clone(ty),
@@ -180,7 +184,7 @@ impl Follower<'_> {
     /// Why no further object is met, once that is so.
     fn refusal(&self) -> Option<String> {
         let budget = self.budget;
-        if self.seen.borrow().len() as u64 >= budget.objects {
+        if self.spent().objects >= budget.objects {
             return Some(format!("the budget of {} objects is spent", budget.objects));
         }
         (self.bytes_left.get() == 0).then(|| spent_bytes(budget.bytes))

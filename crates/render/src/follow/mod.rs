@@ -25,7 +25,7 @@ use std::rc::Rc;
 
 use bpfmaps::BpfMapAccessor;
 use bpfmaps::special::KernelNames;
-use btf_layout::Btf;
+use btf_layout::{Btf, TypeId};
 use guestmem::{Address, ArenaPtr};
 
 use crate::Budget;
@@ -41,10 +41,12 @@ pub(crate) use types::ObjectType;
 /// How deep objects are shown inside of each other.
 const MAX_DEPTH: u32 = 4;
 
-/// How many objects are shown inside of one value, and how large each may be.
-/// What a value becomes as text is kept in memory.
-const MAX_NESTED: u32 = 256;
-const MAX_NESTED_BYTES: u64 = 64 << 10;
+/// How many objects are shown inside of one value: what a value becomes as
+/// text is kept in memory.
+const NESTED: Budget = Budget {
+    objects: 256,
+    bytes: 256 << 10,
+};
 
 /// Follows the pointers of one dump.
 pub(crate) struct Follower<'a> {
@@ -57,10 +59,12 @@ pub(crate) struct Follower<'a> {
     seen: RefCell<Seen>,
     /// Objects that were met and are not shown yet, within the budget.
     queue: RefCell<VecDeque<seen::Key>>,
-    /// How many more objects the current value may show inside of it.
-    nested_left: Cell<u32>,
+    /// How much more the current value may show inside of it.
+    nested_left: Cell<Budget>,
     bytes_left: Cell<u64>,
     counts: Cell<Counts>,
+    /// How many objects were shown without a pointer to them.
+    unasked: Cell<u64>,
 }
 
 /// What became of the pointers of a dump.
@@ -120,9 +124,10 @@ impl<'a> Follower<'a> {
             names: KernelNames::default(),
             seen: RefCell::default(),
             queue: RefCell::default(),
-            nested_left: Cell::new(0),
+            nested_left: Cell::new(Budget::NONE),
             bytes_left: Cell::new(budget.bytes),
             counts: Cell::default(),
+            unasked: Cell::new(0),
         }
     }
 
@@ -140,7 +145,7 @@ impl<'a> Follower<'a> {
     /// For an object in one of these arenas (or in a map of their programs)
     /// that is shown on its own.
     pub(crate) fn site(&'a self, btf: &'a Rc<Btf>, arenas: &'a [u32]) -> Site<'a> {
-        self.nested_left.set(MAX_NESTED);
+        self.nested_left.set(NESTED);
         Site {
             follower: self,
             btf,
@@ -155,6 +160,16 @@ impl<'a> Follower<'a> {
         Site {
             depth: MAX_DEPTH,
             ..self.site(btf, arenas)
+        }
+    }
+
+    /// Notes that an object is shown whole, so that pointers into it refer to
+    /// it.
+    pub(crate) fn show(&self, arena: u32, at: ArenaPtr, btf: &Rc<Btf>, ty: TypeId) {
+        if let Some(ty) = self.types.target(btf, ty).object.as_ref() {
+            let key = (arena, at.get(), ty.number);
+            self.seen.borrow_mut().insert(key, ty.size, true);
+            self.unasked.set(self.unasked.get() + 1);
         }
     }
 
@@ -187,7 +202,7 @@ impl<'a> Follower<'a> {
     /// How many objects were met, and how many bytes of them were read.
     pub(crate) fn spent(&self) -> Budget {
         Budget {
-            objects: self.seen.borrow().len() as u64,
+            objects: (self.seen.borrow().len() as u64).saturating_sub(self.unasked.get()),
             bytes: self.budget.bytes.saturating_sub(self.bytes_left.get()),
         }
     }

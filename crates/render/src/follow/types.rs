@@ -139,6 +139,16 @@ impl ObjectType {
                     to.push((element, offset % size));
                 }
             }
+            Type::Datasec { vars, .. } => {
+                for var in vars.flatten() {
+                    let inside = offset.checked_sub(var.offset.into());
+                    if let Some(inside) = inside.filter(|&inside| inside < var.size.into())
+                        && let Ok(Type::Var { target, .. }) = self.btf.get(var.var)
+                    {
+                        to.push((target, inside));
+                    }
+                }
+            }
             Type::Record { .. } => {
                 let Ok(record) = self.btf.record_by_id(id) else {
                     return;

@@ -290,6 +290,8 @@ impl Serialize for GlobalsJson<'_> {
         map.serialize_entry("section", SECTION)?;
         map.serialize_entry("addr", &Text(globals.at))?;
         map.serialize_entry("size", &globals.size)?;
+        self.follower
+            .show(self.id, globals.at, &globals.btf, globals.ty);
         let site = self.follower.site(&globals.btf, &arenas);
         let object = Object::new(&globals.shape, read.bytes()).following(&site);
         map.serialize_entry("typed", &object)?;

@@ -325,6 +325,7 @@ pub(super) fn globals(
     };
     let read = globals.read(&surveyed.arena);
     let arenas = [arena];
+    follower.show(arena, globals.at, &globals.btf, globals.ty);
     let site = follower.site(&globals.btf, &arenas);
     let object = Object::new(&globals.shape, read.bytes()).following(&site);
     page.line(

@@ -65,8 +65,12 @@ pub(super) fn pointer(pointer: &Pointer, from: &Site<'_>) -> Doc<'static> {
             is_above,
         } => {
             let place = place(is_above);
+            let offset = match offset {
+                0 => String::new(),
+                offset => format!("+{offset:#x}"),
+            };
             address(format!(
-                "→ {type_name} in {outer} at {start}+{offset:#x} {place}"
+                "→ {type_name} in {outer} at {start}{offset} {place}"
             ))
         }
         Met::Slot(slot) => Doc::word(Role::Name, format!("→ {}", in_slot(slot, from))),
