@@ -110,6 +110,16 @@ impl<M: Memory<Gpa>> AddressSpace<M> {
         }
     }
 
+    /// Where `va` is, and how many bytes of its page begin there.
+    fn leaf(&self, va: Kva) -> Result<(Gpa, u64), Fault<Kva>> {
+        if let Some(known) = self.tlb.lookup(va.get()) {
+            return Ok(known);
+        }
+        let Translation { gpa, leaf_size } = self.translate(va)?;
+        self.tlb.insert(va.get(), gpa, leaf_size);
+        Ok((gpa, leaf_size - (va.get() & (leaf_size - 1))))
+    }
+
     /// The `len` bytes from `start` on as runs and gaps: see [`Mappings`].
     pub fn mappings(&self, start: Kva, len: u64) -> Mappings<'_, M> {
         Mappings::new(self, start, len)
@@ -135,14 +145,15 @@ impl<M: Memory<Gpa>> Memory<Kva> for AddressSpace<M> {
         let mut at = addr;
         let mut rest = buf;
         while !rest.is_empty() {
-            let (gpa, run) = match self.tlb.lookup(at.get()) {
-                Some(known) => known,
-                None => {
-                    let Translation { gpa, leaf_size } = self.translate(at)?;
-                    self.tlb.insert(at.get(), gpa, leaf_size);
-                    (gpa, leaf_size - (at.get() & (leaf_size - 1)))
-                }
-            };
+            let (gpa, mut run) = self.leaf(at)?;
+            // Frames in a row are one read.
+            while run < rest.len() as u64
+                && let Some(next) = at.checked_add(run)
+                && let Ok((frame, more)) = self.leaf(next)
+                && gpa.checked_add(run) == Some(frame)
+            {
+                run += more;
+            }
             let step = usize::try_from(run).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(step);
             self.physical.read(gpa, now).map_err(|fault| {
