@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapInfo};
 use libbpf_sys::{BPF_F_MMAPABLE, BPF_MAP_TYPE_ARENA};
-
 use serde_json::{Value, json};
 
 use crate::arena::{PAGE, Purpose, state};
@@ -128,6 +127,7 @@ fn objects(arena: u32, start: u64) -> Vec<Value> {
 /// Arenas at the edges of what there can be.
 fn edges(maker: &mut Maker) -> Result<()> {
     const PAGES: u32 = 16;
+    const TOP: u64 = (1 << 46) + (1 << 32);
     let spec = |name, extra| MapSpec {
         kind: BPF_MAP_TYPE_ARENA,
         name,
@@ -141,7 +141,6 @@ fn edges(maker: &mut Maker) -> Result<()> {
     maker.tell(map, Told::nothing().state(state(PAGES, &[], &[])))?;
 
     // The last page ends where the lower half of an address does. None can go beyond.
-    const TOP: u64 = (1 << 46) + (1 << 32);
     let len = u64::from(PAGES) * PAGE;
     let start = TOP - len;
     ensure!(

@@ -2,6 +2,7 @@
 //! deep. What the leaves' places lead to is a slot.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anyhow::{Context, Result, ensure};
 
@@ -245,7 +246,6 @@ fn descend<'n>(
     index: &mut Index,
     arena: &mut Arena,
 ) -> Result<&'n mut Node> {
-    use std::collections::btree_map::Entry;
     match node.children.entry(place) {
         Entry::Occupied(child) => Ok(child.into_mut()),
         Entry::Vacant(place) => Ok(place.insert(Node::new(index, arena)?)),
