@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, Guest as Frozen, MapInfo, Walk};
+use bpfmaps::{BpfMapAccessor, Guest as Frozen, MapInfo, Maps, Walk};
 use guestmem::{Address, Fault, Gpa, Memory, PhysicalMemory, RawImage, Span};
 use kernel::{Finder, Physical};
 
@@ -96,8 +96,7 @@ fn spread<T: Copy>(all: &[T]) -> impl Iterator<Item = T> + '_ {
     all.iter().copied().step_by(step)
 }
 
-#[test]
-fn each_structure_with_a_wrong_word_ends_in_gaps_or_errors() {
+fn open() -> (Rc<Patched>, Frozen) {
     let image = RawImage::open(&Guest::open("la57").ram()).unwrap();
     let patched = Rc::new(Patched {
         image,
@@ -107,6 +106,12 @@ fn each_structure_with_a_wrong_word_ends_in_gaps_or_errors() {
     });
     let physical: Physical = Rc::clone(&patched) as Physical;
     let frozen = Frozen::new(Finder::new().find(&[physical]).unwrap()).unwrap();
+    (patched, frozen)
+}
+
+#[test]
+fn each_structure_with_a_wrong_word_ends_in_gaps_or_errors() {
+    let (patched, frozen) = open();
     let maps = frozen.maps().unwrap().maps;
     assert!(maps.len() > 50, "only {} maps", maps.len());
     let mut noticed: BTreeMap<String, (u32, u32)> = BTreeMap::new();
@@ -149,4 +154,49 @@ fn each_structure_with_a_wrong_word_ends_in_gaps_or_errors() {
             "{map_type}: {told} of {tried} noticed"
         );
     }
+}
+
+/// How many words of allocators' trees are replaced, one after the other.
+const TREE_WORDS: usize = 24;
+
+/// All allocators, as one document.
+fn allocators(frozen: &Frozen) -> String {
+    let mut options = render::Options::new(render::Source::new("raw"));
+    options.format = render::Format::Json;
+    let mut out = Vec::new();
+    let _complete_or_not = render::dump(frozen, &Maps::default(), &options, &mut out).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    document.get("allocators").unwrap().to_string()
+}
+
+/// Descriptors, chunks, slots and the maps that own these: whatever pointer into an arena is
+/// wrong, the document is whole and no larger than memory allows.
+#[test]
+fn allocators_with_a_wrong_word_end() {
+    let (patched, frozen) = open();
+    allocators(&frozen);
+    patched.noting.set(true);
+    let healthy = allocators(&frozen);
+    patched.noting.set(false);
+    let windows = [1 << 44, 1 << 45];
+    let leads_into_an_arena = |word: u64| windows.iter().any(|start| word >> 32 == start >> 32);
+    let words: Vec<(u64, u64)> = patched.words.take().into_iter().collect();
+    let pointers: Vec<_> = words
+        .into_iter()
+        .filter(|(_, word)| leads_into_an_arena(*word))
+        .collect();
+    let first = pointers.first().unwrap().1;
+    let step = pointers.len().div_ceil(TREE_WORDS);
+    let mut noticed = 0;
+    for &(at, word) in pointers.iter().step_by(step) {
+        for wrong in [0, first, word ^ 0x40] {
+            patched.patch.set(Some((at, wrong)));
+            let spoiled = allocators(&frozen);
+            assert!(spoiled.len() < healthy.len() * 2, "{at:#x}: {wrong:#x}");
+            noticed += usize::from(spoiled != healthy);
+        }
+    }
+    assert!(noticed > TREE_WORDS / 2, "{noticed} of {}", TREE_WORDS * 3);
+    patched.patch.set(None);
+    assert_eq!(allocators(&frozen), healthy);
 }
