@@ -1,6 +1,6 @@
 //! What the library's other allocators have taken of an arena.
 
-use btf_layout::{Btf, Record};
+use btf_layout::{Btf, Record, Type, TypeId};
 use guestmem::{Address, ArenaPtr, Memory, MemoryExt};
 use rustc_hash::FxHashSet;
 
@@ -96,7 +96,8 @@ impl<'a> Regions<'a> {
         self.pool(&allocator.pool, Use::Slots);
     }
 
-    /// One of [`OTHERS`], in the bytes of its variable.
+    /// One of [`OTHERS`], in the bytes of its variable. Of what the BTF only
+    /// declares, as published schedulers' does, no region is told.
     ///
     /// # Errors
     ///
@@ -126,8 +127,11 @@ impl<'a> Regions<'a> {
             "scx_stk" | "stk" => {
                 let [first, current, reserve] = ["first", "current", "reserve"].map(&member);
                 let size = member("data_size")?;
+                let Some(segment) = self.segment(&record)? else {
+                    return Ok(());
+                };
                 let stack = Stack {
-                    size: self.segment(&record)?,
+                    size: segment,
                     current: ArenaPtr::new(current?),
                     filled: member("cind")?,
                     element: size,
@@ -137,7 +141,9 @@ impl<'a> Regions<'a> {
             }
             "scx_buddy" | "buddy" => {
                 let chunk = record.member("first_chunk")?;
-                let target = self.pointee(chunk.ty)?;
+                let Some(target) = self.pointee(chunk.ty)? else {
+                    return Ok(());
+                };
                 let orders = target.member("orders")?.size;
                 let next = target.member("next")?.offset;
                 // Two orders a byte, one for each of the smallest pieces.
@@ -208,10 +214,14 @@ impl<'a> Regions<'a> {
         }
     }
 
-    fn pointee(&self, pointer: btf_layout::TypeId) -> Result<Record<'a>, Error> {
+    /// The struct that a member points to; `None` if it is only declared.
+    fn pointee(&self, pointer: TypeId) -> Result<Option<Record<'a>>, Error> {
         let (_, ty) = self.btf.resolve(pointer)?;
         match ty {
-            btf_layout::Type::Ptr { target } => Ok(self.btf.record_by_id(target)?),
+            Type::Ptr { target } => match self.btf.resolve(target)? {
+                (_, Type::Fwd { .. }) => Ok(None),
+                _ => Ok(Some(self.btf.record_by_id(target)?)),
+            },
             _ => Err(Error::Shape {
                 name: "scx_stk",
                 what: "a member that is no pointer",
@@ -220,15 +230,17 @@ impl<'a> Regions<'a> {
     }
 
     /// The layout of a stack's segments.
-    fn segment(&self, stack: &Record<'_>) -> Result<Segment, Error> {
-        let record = self.pointee(stack.member("first")?.ty)?;
+    fn segment(&self, stack: &Record<'_>) -> Result<Option<Segment>, Error> {
+        let Some(record) = self.pointee(stack.member("first")?.ty)? else {
+            return Ok(None);
+        };
         let elems = record.member("elems")?;
-        Ok(Segment {
+        Ok(Some(Segment {
             size: record.size(),
             elems: elems.offset,
             count: elems.size / 8,
             next: record.member("next")?.offset,
-        })
+        }))
     }
 
     /// A stack's segments, and the free objects that they list.
