@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bpfmaps::{BpfMapAccessor, Error, MapInfo, ProgInfo, Progs};
+use bpfmaps::{BpfMapAccessor, Error, MapInfo, MapType, ProgInfo, Progs};
 
 use crate::allocators::Survey;
 use crate::follow::Follower;
@@ -37,10 +37,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Looks at all arenas of the kernel and what is in them, if it has any.
+    /// Looks at all arenas of the kernel and what is in them, unless no map
+    /// that is asked for has to do with one.
     pub(crate) fn look_at_arenas(&mut self, options: &Options) {
         // What is missing from the list of maps is said where it is listed.
         let maps = self.accessor.maps().unwrap_or_default();
+        let is_arena = |id: u32| {
+            let found = maps.maps.iter().find(|map| map.id == id);
+            found.is_some_and(|map| map.map_type == MapType::ARENA)
+        };
+        let concerns = |map: &u32| {
+            let users = self.used_by(*map).unwrap_or_default();
+            let mut used = users.iter().flat_map(|prog| &prog.map_ids);
+            is_arena(*map) || used.any(|&id| is_arena(id))
+        };
+        let wanted = options.wanted.maps.as_ref();
+        if !wanted.is_none_or(|wanted| wanted.iter().any(concerns)) {
+            return;
+        }
         self.survey = Survey::new(self, &maps.maps, options).map(Rc::new);
         self.follower = Follower::new(self.accessor, self.survey.clone(), options.follow);
     }

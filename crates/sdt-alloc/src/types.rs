@@ -8,8 +8,8 @@ use crate::Error;
 /// The names that an allocator's struct has had, the present one first.
 pub const ALLOCATORS: [&str; 2] = ["scx_allocator", "sdt_allocator"];
 
-/// Bytes of what a slot carries behind its payload since scx 1.1.3, as far
-/// as a program's BTF does not say: its id, and a link for deferred frees.
+/// Bytes of what a slot carries behind its payload in scx 1.1.4, where a
+/// program's BTF does not say: its id, and a link for deferred frees.
 const USUAL_TRAILER: u64 = 16;
 
 /// The largest index that an id can hold has this many bits.
@@ -189,7 +189,7 @@ impl Pool {
                 len: bytes.len(),
             })
         };
-        // Pages that lost a race are kept since scx 1.1.4.
+        // scx 1.1.4 keeps pages of allocations that lost a race.
         let reserve = match record.find("reserve") {
             Some(_) => word("reserve")?,
             None => 0,
