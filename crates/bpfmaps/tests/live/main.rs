@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(unsafe_code, reason = "loads BTF and drops capabilities, which is C")]
 
+mod arena_users;
 mod arenas;
 mod code;
 mod maker;
