@@ -179,6 +179,6 @@ pub enum NoUser {
 fn not_looked_at(count: u64) -> String {
     match count {
         0 => String::new(),
-        _ => format!(" (not looked at, for want of CAP_SYS_PTRACE: {count})"),
+        _ => format!("; {count} may not be looked at, which takes CAP_SYS_PTRACE"),
     }
 }

@@ -59,10 +59,8 @@ impl User {
     fn look(pid: u32, arena: &Held, page_size: u64) -> Look {
         match Self::open(pid, arena, page_size) {
             Ok(look) => look,
-            Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::ENOENT | Errno::ESRCH) => Look::None,
-                _ => Look::Hidden,
-            },
+            Err(error) if is_gone(&error) => Look::None,
+            Err(_refused) => Look::Hidden,
         }
     }
 
@@ -117,16 +115,27 @@ fn held(process: &Path, page_size: u64) -> io::Result<Vec<Held>> {
     let mut found = Vec::new();
     for link in fs::read_dir(process.join("fd"))? {
         let link = link?;
-        // Any of them may be closed meanwhile.
-        let is_map = fs::read_link(link.path()).is_ok_and(|to| to == Path::new(MAP_FILE));
-        let info = process.join("fdinfo").join(link.file_name());
-        if is_map && let Ok(info) = fs::read_to_string(info) {
-            found.extend(Held::parse(&info, page_size));
+        let info = || {
+            let is_map = fs::read_link(link.path())? == Path::new(MAP_FILE);
+            let info = process.join("fdinfo").join(link.file_name());
+            is_map.then(|| fs::read_to_string(info)).transpose()
+        };
+        match info() {
+            Ok(info) => found.extend(info.and_then(|info| Held::parse(&info, page_size))),
+            // It was closed meanwhile.
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
         }
     }
     found.sort_unstable();
     found.dedup();
     Ok(found)
+}
+
+/// Whether this says that a process, or its descriptor, is not there any more.
+fn is_gone(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENOENT | Errno::ESRCH))
 }
 
 /// The processes that map one arena.
