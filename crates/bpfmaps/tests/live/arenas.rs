@@ -222,9 +222,9 @@ fn read(live: &Live, made: &Made) -> (BTreeSet<u64>, Option<ArenaPtr>) {
     else {
         panic!("{state:?}");
     };
-    assert!(complete && faulted.is_empty());
     assert_eq!(pages_from, PagesFrom::PageTables);
     let arena = live.arena(&info).unwrap().unwrap();
+    assert!(complete && faulted.is_empty(), "{:?}", arena.pages());
     assert_eq!(arena.pages().runs(), runs);
     let mut bytes = vec![0; PAGE];
     for pgoff in 0..u64::from(PAGES) {
