@@ -1,5 +1,7 @@
 //! Which pages of an arena exist.
 
+use std::iter;
+
 use guestmem::{Cause, Kva};
 
 use crate::Window;
@@ -77,6 +79,24 @@ impl Pages {
         found
     }
 
+    /// Takes what users of `window` have of each page; what none of them has
+    /// may exist nonetheless.
+    pub(crate) fn seen(window: &Window, present: impl IntoIterator<Item = bool>) -> Self {
+        let mut found = Self::default();
+        let mut unseen = Vec::new();
+        let present = present.into_iter().chain(iter::repeat(false));
+        for (pgoff, present) in (0..window.pages()).zip(present) {
+            let runs = match present {
+                true => &mut found.runs,
+                false => &mut unseen,
+            };
+            push(runs, Run { pgoff, pages: 1 });
+        }
+        let cause = Cause::Unseen;
+        found.lost = unseen.into_iter().map(|run| Lost { run, cause }).collect();
+        found
+    }
+
     /// Those that exist.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
@@ -93,6 +113,14 @@ impl Pages {
     #[must_use]
     pub fn lost(&self) -> &[Lost] {
         &self.lost
+    }
+
+    /// Why it is not known whether the page exists, if that is so.
+    #[must_use]
+    pub fn unknown(&self, pgoff: u64) -> Option<Cause> {
+        let after = self.lost.partition_point(|lost| lost.run.pgoff <= pgoff);
+        let lost = self.lost.get(after.checked_sub(1)?)?;
+        (pgoff - lost.run.pgoff < lost.run.pages).then_some(lost.cause)
     }
 
     /// How many exist.

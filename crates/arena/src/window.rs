@@ -19,7 +19,7 @@ const RING: u64 = 1 << 32;
 pub struct Window {
     user_start: u64,
     pages: u64,
-    base: Kva,
+    base: Option<Kva>,
     page_size: u64,
 }
 
@@ -69,6 +69,24 @@ impl Window {
         base: Kva,
         page_size: u64,
     ) -> Result<Self, WindowError> {
+        Self::check(user_start, pages, Some(base), page_size)
+    }
+
+    /// An arena of which only its users' side is known.
+    ///
+    /// # Errors
+    ///
+    /// If no arena can have these numbers.
+    pub fn of_users(user_start: ArenaPtr, pages: u64, page_size: u64) -> Result<Self, WindowError> {
+        Self::check(user_start.get(), pages, None, page_size)
+    }
+
+    fn check(
+        user_start: u64,
+        pages: u64,
+        base: Option<Kva>,
+        page_size: u64,
+    ) -> Result<Self, WindowError> {
         if !page_size.is_power_of_two() {
             return Err(WindowError::PageSize { page_size });
         }
@@ -78,7 +96,7 @@ impl Window {
         let Some(len) = len else {
             return Err(WindowError::Size { pages });
         };
-        for address in [user_start, base.get()] {
+        for address in std::iter::once(user_start).chain(base.map(Kva::get)) {
             let end = address.checked_add(len.max(RING) - 1);
             if address % page_size != 0 || end.is_none() {
                 return Err(WindowError::Start { address });
@@ -99,9 +117,10 @@ impl Window {
         (self.user_start != 0).then(|| ArenaPtr::new(self.user_start))
     }
 
-    /// The kernel address of the page whose user address has a low half of 0.
+    /// The kernel address of the page whose user address has a low half of 0,
+    /// where known.
     #[must_use]
-    pub fn kernel_base(&self) -> Kva {
+    pub fn kernel_base(&self) -> Option<Kva> {
         self.base
     }
 
@@ -133,11 +152,12 @@ impl Window {
         (pgoff < self.pages).then_some((pgoff, offset % self.page_size))
     }
 
-    /// The kernel address of a user address; `None` outside of the window.
+    /// The kernel address of a user address; `None` outside of the window, or
+    /// where the kernel's side is not known.
     #[must_use]
     pub fn kva(&self, at: ArenaPtr) -> Option<Kva> {
         self.locate(at)?;
-        self.base.checked_add(at.get() % RING)
+        self.base?.checked_add(at.get() % RING)
     }
 
     /// How many pages from this one on have kernel addresses that follow each
@@ -148,14 +168,16 @@ impl Window {
     }
 
     /// The window as the kernel has it: pieces of (first page, kernel
-    /// address, bytes), one or two of them.
+    /// address, bytes), one or two of them, or none where that is not known.
     pub fn pieces(&self) -> impl Iterator<Item = (u64, Kva, u64)> + use<> {
         let len = self.pages * self.page_size;
         let low = self.user_start % RING;
         let first = len.min(RING - low);
-        let at = Kva::new(self.base.get() + low);
-        let second = (len > first).then_some((first / self.page_size, self.base, len - first));
-        std::iter::once((0, at, first)).chain(second)
+        let pieces = self.base.map(|base| {
+            let second = (len > first).then_some((first / self.page_size, base, len - first));
+            std::iter::once((0, Kva::new(base.get() + low), first)).chain(second)
+        });
+        pieces.into_iter().flatten()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Arenas over hand-made memory and tables.
 #![cfg(test)]
 
-use arena::{Arena, Layout, Run, Stretch, Window};
+use arena::{Arena, Layout, Lost, Run, Stretch, Window};
 use btf_layout::Btf;
 use btf_layout::build::Builder;
 use guestmem::{Address, ArenaPtr, Cause, Fake, Fault, Kva, Memory, MemoryExt};
@@ -147,6 +147,32 @@ fn the_kernels_part_begins_behind_its_guard() {
     check(0x1000, 0x3000, 0x8000, None);
 }
 
+#[test]
+fn what_no_user_has_is_not_known() {
+    let start = 0x7f01_ffff_e000;
+    let window = Window::of_users(ArenaPtr::at(start), 6, PAGE).unwrap();
+    assert_eq!((window.kernel_base(), window.pieces().count()), (None, 0));
+    let memory = Fake::new().with(ArenaPtr::at(start + PAGE), &[7; 0x2000]);
+    let arena = Arena::of_users(memory, window, [false, true, true, false]);
+    let pages = arena.pages();
+    assert_eq!(pages.runs(), [run(1, 2)]);
+    let cause = Cause::Unseen;
+    let lost = [run(0, 1), run(3, 3)].map(|run| Lost { run, cause });
+    assert_eq!(pages.lost(), lost);
+    let check = |at: u64, expected: Result<[u8; 2], (u64, Cause)>| {
+        let expected = expected.map_err(|(at, cause)| Fault::new(ArenaPtr::at(at), cause));
+        assert_eq!(arena.load(ArenaPtr::at(at)), expected, "{at:x}");
+    };
+    check(start + PAGE, Ok([7, 7]));
+    check(start + 2 * PAGE - 1, Ok([7, 7]));
+    for at in [start, start + 3 * PAGE, start + 5 * PAGE] {
+        check(at, Err((at, Cause::Unseen)));
+    }
+    check(start + 3 * PAGE - 1, Err((start + 3 * PAGE, Cause::Unseen)));
+    check(start - 1, Err((start - 1, Cause::EndOfSpace)));
+    check(start + 6 * PAGE, Err((start + 6 * PAGE, Cause::EndOfSpace)));
+}
+
 proptest! {
     #[test]
     fn every_page_is_in_exactly_one_account(
@@ -183,6 +209,7 @@ proptest! {
             };
             prop_assert_eq!(account, expected, "page {}", pgoff);
             prop_assert_eq!(pages.contains(pgoff), account[0] == 1);
+            prop_assert_eq!(pages.unknown(pgoff).is_some(), account[2] == 1);
         }
         for runs in [pages.runs(), pages.faulted()] {
             prop_assert!(runs.windows(2).all(|two| two[0].pgoff + two[0].pages < two[1].pgoff));

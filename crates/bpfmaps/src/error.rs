@@ -137,4 +137,48 @@ pub enum NoMemory {
         /// The error's words.
         what: String,
     },
+    /// It cannot be, for one of these reasons, and there is no process
+    /// through which the arena could be.
+    #[error("{why}; nor can the arena be read through its users: {users}")]
+    NoUser {
+        /// Why not the kernel's memory.
+        why: Box<NoMemory>,
+        /// Why not a process.
+        users: NoUser,
+    },
+}
+
+/// Why an arena cannot be read through the processes that map it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoUser {
+    /// None is known to.
+    #[error("no process that holds it open is seen to map it{}", not_looked_at(*hidden))]
+    Nobody {
+        /// How many processes may not be looked at.
+        hidden: u64,
+    },
+    /// It is not clear what a process maps.
+    #[error("process {pid} has {mappings} mappings that may be of {arenas} arenas")]
+    Unsure {
+        /// The process.
+        pid: u32,
+        /// How many mappings of the arena's length it has.
+        mappings: usize,
+        /// How many arenas of this length it holds open.
+        arenas: usize,
+    },
+    /// Two processes seem to map it at different addresses, which none can.
+    #[error("what processes {} and {} have of it is at different addresses", pids[0], pids[1])]
+    Apart {
+        /// The processes.
+        pids: [u32; 2],
+    },
+}
+
+fn not_looked_at(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!("; {count} may not be looked at, which takes CAP_SYS_PTRACE"),
+    }
 }

@@ -1,5 +1,7 @@
 //! What a map is in as a whole, beside its entries.
 
+use std::fmt;
+
 use arena::Run;
 use guestmem::{ArenaPtr, Kva};
 
@@ -60,8 +62,8 @@ pub enum MapState {
         /// maps it.
         user_start: Option<ArenaPtr>,
         /// The kernel address of the page whose user address has a low half
-        /// of 0.
-        kernel_base: Kva,
+        /// of 0; `None` where only its users' side is known.
+        kernel_base: Option<Kva>,
         /// Bytes of a page.
         page_size: u64,
         /// How many pages it may have.
@@ -72,5 +74,41 @@ pub enum MapState {
         faulted: Vec<Run>,
         /// Whether no page can be of which nobody knows.
         complete: bool,
+        /// What told the pages.
+        pages_from: PagesFrom,
     },
+}
+
+/// What tells which pages of an arena exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PagesFrom {
+    /// The kernel's own page tables, which have all.
+    PageTables,
+    /// What processes that map the arena have of it, through whom the bytes
+    /// are read too. A page that only programs have touched is not known; one
+    /// that is freed while it is read comes into being again by that.
+    Mappings {
+        /// The processes.
+        pids: Vec<u32>,
+    },
+}
+
+impl fmt::Display for PagesFrom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pids = match self {
+            Self::PageTables => return f.write_str("page tables"),
+            Self::Mappings { pids } => pids,
+        };
+        f.write_str(match pids.as_slice() {
+            [_] => "mappings of pid",
+            _ => "mappings of pids",
+        })?;
+        let mut separator = " ";
+        for pid in pids {
+            write!(f, "{separator}{pid}")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
 }

@@ -63,6 +63,10 @@ pub enum Cause {
     /// The running kernel would not read its memory at this address.
     #[error("the running kernel cannot read this address")]
     Refused,
+    /// Whether anything is here is not known: those whose page tables were
+    /// looked at have not touched it.
+    #[error("not touched by those through whom memory is read, so that nobody knows of it")]
+    Unseen,
     /// The read would run past the end of the address space.
     #[error("the end of the address space")]
     EndOfSpace,

@@ -112,7 +112,7 @@ fn arena() -> FakeMap {
     };
     let state = MapState::Arena {
         user_start: Some(ArenaPtr::at(START)),
-        kernel_base: Kva::at(0xffff_c900_0000_8000),
+        kernel_base: Some(Kva::at(0xffff_c900_0000_8000)),
         page_size: 4096,
         declared_pages: 16,
         runs: vec![
@@ -125,6 +125,7 @@ fn arena() -> FakeMap {
         ],
         faulted: Vec::new(),
         complete: true,
+        pages_from: bpfmaps::PagesFrom::PageTables,
     };
     let arena = FakeMap::new(2, "arena", MapType::ARENA, 0, 0)
         .arena(window)

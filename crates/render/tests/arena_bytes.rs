@@ -5,7 +5,7 @@
 mod schema;
 
 use bpfmaps::arena::{Run, Window};
-use bpfmaps::{BpfMapAccessor, MapState, MapType};
+use bpfmaps::{BpfMapAccessor, MapState, MapType, PagesFrom};
 use guestmem::{Address, ArenaPtr, Kva};
 use render::fake::{Fake, FakeMap};
 use render::{ArenaPages, Format, Options, Outcome, Source};
@@ -20,12 +20,13 @@ fn kernel() -> Fake {
     let map = FakeMap::new(27, "arena", MapType::ARENA, 0, 0)
         .state(MapState::Arena {
             user_start: Some(ArenaPtr::new(START)),
-            kernel_base: base,
+            kernel_base: Some(base),
             page_size: 4096,
             declared_pages: 64,
             runs: vec![Run { pgoff: 1, pages: 2 }, Run { pgoff: 5, pages: 1 }],
             faulted: vec![],
             complete: true,
+            pages_from: PagesFrom::PageTables,
         })
         .arena(window)
         .holds(START + 0x1010, b"in the arena")

@@ -6,7 +6,7 @@ use super::shape::Shape;
 use super::source::Source;
 use super::sys::OpenMap;
 use super::trie::Trie;
-use super::{Fetch, Live, array, hash, keys, slots};
+use super::{Fetch, Live, array, hash, keys, slots, users};
 use crate::special::Fields;
 use crate::structures;
 use crate::walk::Walker;
@@ -82,6 +82,11 @@ pub(super) fn walk(
             | MapType::DEVMAP_HASH
             | MapType::CPUMAP
             | MapType::INSN_ARRAY => slots::walk(map, opened, walker),
+            MapType::ARENA => match users::open(map, live.kernel.page_size, why) {
+                Ok((arena, _)) => structures::walk_arena(&arena, walker),
+                Err(Error::NoMemory(why)) => unread(map, &why, walker),
+                Err(error) => return Err(error),
+            },
             map_type if map_type.name().is_none() => walker.unread_type(map_type),
             _ => unread(map, why, walker),
         },
@@ -98,9 +103,15 @@ pub(super) fn state(
     if !structures::has_state(map.map_type) {
         return Ok(None);
     }
-    let source = live.source().map_err(|why| Error::NoMemory(why.clone()))?;
-    let at = source.map(&open()?, map)?;
-    structures::state(source.target(), map, at)
+    let opened = open()?;
+    match live.source() {
+        Ok(source) => structures::state(source.target(), map, source.map(&opened, map)?),
+        Err(why) if map.map_type == MapType::ARENA => {
+            let (arena, pages_from) = users::open(map, live.kernel.page_size, why)?;
+            Ok(Some(structures::arena_state(&arena, pages_from)))
+        }
+        Err(why) => Err(Error::NoMemory(why.clone())),
+    }
 }
 
 /// How often a map is read anew that contradicts itself before its first

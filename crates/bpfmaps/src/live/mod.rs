@@ -5,8 +5,8 @@
 //! changing it, is read from the kernel's memory by the same readers as a
 //! kernel that stands still: through BPF programs of our own that are run and
 //! never attached, or through `/proc/kcore` ([`Via`]). Where neither can be
-//! had, slots have the ids that bpf(2) gives, and other maps a gap that says
-//! what is needed.
+//! had, slots have the ids that bpf(2) gives, arenas what the processes that map
+//! them have of them, and other maps a gap that says what is needed.
 //!
 //! Reading changes nothing: maps are opened for reading only, one at a time,
 //! and closed after the visit; look-ups leave the order of LRU hashes as it
@@ -40,6 +40,7 @@ mod source;
 mod symbols;
 mod sys;
 mod trie;
+mod users;
 
 use std::cell::{OnceCell, RefCell};
 use std::fs;
@@ -253,9 +254,12 @@ impl BpfMapAccessor for Live {
         if map.map_type != MapType::ARENA {
             return Ok(None);
         }
-        let source = self.source().map_err(|why| Error::NoMemory(why.clone()))?;
-        let at = source.map(&open_map(map)?, map)?;
-        structures::arena(source.target(), map, at).map(Some)
+        let opened = open_map(map)?;
+        let arena = match self.source() {
+            Ok(source) => structures::arena(source.target(), map, source.map(&opened, map)?)?,
+            Err(why) => users::open(map, self.kernel.page_size, why)?.0,
+        };
+        Ok(Some(arena))
     }
 
     fn progs(&self) -> Result<Progs, Error> {

@@ -30,7 +30,7 @@ pub enum Via {
     /// read itself it shows zeros. This takes `CAP_SYS_RAWIO`, and a kernel
     /// whose symbols name its data.
     Kcore,
-    /// Nothing: bpf(2) alone.
+    /// Nothing: bpf(2) alone, and of arenas what processes have of them.
     Bpf,
 }
 

@@ -5,7 +5,7 @@ use guestmem::{Address, Gpa, Kva};
 
 use crate::target::Target;
 use crate::walk::{GapAt, Walker};
-use crate::{Error, MapInfo, MapState};
+use crate::{Error, MapInfo, MapState, PagesFrom};
 
 /// The arena `map` at `at`, with the pages that exist.
 pub(crate) fn open<'t>(target: &'t dyn Target, map: &MapInfo, at: Kva) -> Result<Arena<'t>, Error> {
@@ -50,11 +50,10 @@ fn frame(target: &dyn Target, page: Kva) -> Result<Gpa, Error> {
     address.map(Gpa::new).ok_or(Error::ScratchPage { page })
 }
 
-/// Which pages of the arena `map` at `at` exist.
-pub(crate) fn state(target: &dyn Target, map: &MapInfo, at: Kva) -> Result<MapState, Error> {
-    let arena = open(target, map, at)?;
+/// Which pages of an arena exist, as `pages_from` told.
+pub(crate) fn state(arena: &Arena<'_>, pages_from: PagesFrom) -> MapState {
     let (window, pages) = (arena.window(), arena.pages());
-    Ok(MapState::Arena {
+    MapState::Arena {
         user_start: window.user_start(),
         kernel_base: window.kernel_base(),
         page_size: window.page_size(),
@@ -62,22 +61,16 @@ pub(crate) fn state(target: &dyn Target, map: &MapInfo, at: Kva) -> Result<MapSt
         runs: pages.runs().to_vec(),
         faulted: pages.faulted().to_vec(),
         complete: pages.lost().is_empty(),
-    })
+        pages_from,
+    }
 }
 
 /// Notes which pages of the arena cannot be told; it has no entries.
-pub(crate) fn walk(
-    target: &dyn Target,
-    map: &MapInfo,
-    at: Kva,
-    walker: &mut Walker<'_, '_>,
-) -> Result<(), Error> {
-    let arena = open(target, map, at)?;
+pub(crate) fn walk(arena: &Arena<'_>, walker: &mut Walker<'_, '_>) {
     for lost in arena.pages().lost() {
         let first = lost.run.pgoff;
         let last = first.saturating_add(lost.run.pages.saturating_sub(1));
         let at = GapAt::Indices(first, last);
         walker.walk.gap(at, lost.cause);
     }
-    Ok(())
 }

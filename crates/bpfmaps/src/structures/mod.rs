@@ -45,7 +45,7 @@ use crate::{Error, MapInfo, MapType};
 use array::ArrayLayout;
 use hash::HashLayout;
 
-pub(crate) use arena::open as arena;
+pub(crate) use arena::{open as arena, state as arena_state, walk as walk_arena};
 pub(crate) use btf_object::{BtfObjectLayout, Parsed};
 pub(crate) use copied::Copied;
 pub(crate) use footprint::Footprint;
@@ -103,7 +103,10 @@ pub(crate) fn walk(
         | MapType::CGRP_STORAGE
         | MapType::CGROUP_STORAGE
         | MapType::PERCPU_CGROUP_STORAGE => storage::walk(target, map, at, walker),
-        MapType::ARENA => arena::walk(target, map, at, walker),
+        MapType::ARENA => {
+            arena::walk(&arena::open(target, map, at)?, walker);
+            Ok(())
+        }
         map_type => {
             walker.unread_type(map_type);
             Ok(())

@@ -4,7 +4,7 @@ use guestmem::Kva;
 
 use super::{arena, bloom, queue, ring_buffer, struct_ops};
 use crate::target::Target;
-use crate::{Error, MapInfo, MapState, MapType};
+use crate::{Error, MapInfo, MapState, MapType, PagesFrom};
 
 /// Whether maps of this type have a state.
 pub(crate) fn has_state(map_type: MapType) -> bool {
@@ -32,7 +32,10 @@ pub(crate) fn state(
         MapType::QUEUE | MapType::STACK => queue::state(target, at),
         MapType::RINGBUF | MapType::USER_RINGBUF => ring_buffer::state(target, at),
         MapType::STRUCT_OPS => struct_ops::state(target, map, at),
-        MapType::ARENA => arena::state(target, map, at),
+        MapType::ARENA => {
+            let arena = arena::open(target, map, at)?;
+            Ok(arena::state(&arena, PagesFrom::PageTables))
+        }
         _ => return Ok(None),
     }
     .map(Some)

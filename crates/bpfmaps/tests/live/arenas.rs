@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-use bpfmaps::{BpfMapAccessor, Error, Live, MapState, Via};
+use bpfmaps::{BpfMapAccessor, Live, MapState, PagesFrom};
 use guestmem::{Address, ArenaPtr, Cause, Memory, MemoryExt};
 use libbpf_rs::MapType;
 use libbpf_rs::libbpf_sys as bpf;
@@ -18,24 +18,28 @@ use nix::libc;
 use crate::maker::{Made, Only, ROOT, Spec};
 
 const PAGES: u32 = 256;
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 
-fn arena(pages: u32, flags: u32) -> Made {
+/// An arena that begins at `start`, or at 0 where its first user wants it.
+pub(crate) fn arena(pages: u32, flags: u32, start: u64) -> Made {
     let flags = bpf::BPF_F_MMAPABLE | flags;
-    Spec::new(MapType::Arena, 0, 0, pages).flags(flags).make()
+    let mut spec = Spec::new(MapType::Arena, 0, 0, pages).flags(flags);
+    spec.map_extra = start;
+    spec.make()
 }
 
 /// An arena as one of its users sees it.
-struct User {
-    made: Made,
-    start: *mut u8,
+pub(crate) struct User {
+    pub(crate) made: Made,
+    pub(crate) start: *mut u8,
+    pub(crate) pages: u32,
     program: OwnedFd,
 }
 
 impl Drop for User {
     fn drop(&mut self) {
         // SAFETY: it was mapped with this length, and goes with what used it.
-        unsafe { libc::munmap(self.start.cast(), PAGES as usize * PAGE) };
+        unsafe { libc::munmap(self.start.cast(), self.len()) };
     }
 }
 
@@ -49,26 +53,31 @@ struct Context {
 
 impl User {
     fn new(flags: u32) -> Self {
-        let made = arena(PAGES, flags);
+        Self::of(arena(PAGES, flags, 0), PAGES, 0)
+    }
+
+    /// One of `made`, which is to be mapped at `start` if that is not 0.
+    pub(crate) fn of(made: Made, pages: u32, start: u64) -> Self {
         let fd = made.handle.as_fd().as_raw_fd();
-        let (len, both) = (PAGES as usize * PAGE, libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: a new mapping, placed by the kernel, overlaps nothing.
-        let start = unsafe { libc::mmap(ptr::null_mut(), len, both, libc::MAP_SHARED, fd, 0) };
-        assert_ne!(start, libc::MAP_FAILED);
-        let program = load(fd);
+        let start = map(fd, pages as usize * PAGE, start.try_into().unwrap());
         Self {
             made,
-            start: start.cast(),
-            program,
+            start,
+            pages,
+            program: load(fd),
         }
     }
 
-    fn address(&self, pgoff: u32) -> u64 {
+    pub(crate) fn len(&self) -> usize {
+        self.pages as usize * PAGE
+    }
+
+    pub(crate) fn address(&self, pgoff: u32) -> u64 {
         self.start.addr() as u64 + u64::from(pgoff) * PAGE as u64
     }
 
     /// Has the page come into being by a write or, with `None`, by a read.
-    fn touch(&self, pgoff: u32, byte: Option<u8>) {
+    pub(crate) fn touch(&self, pgoff: u32, byte: Option<u8>) {
         let at = self.start.wrapping_add(pgoff as usize * PAGE);
         match byte {
             // SAFETY: it is in the mapping, which no reference is to.
@@ -82,7 +91,7 @@ impl User {
 
     /// Asks the kernel for the page; whether it was to be had. Unless it is
     /// kept, it is given back.
-    fn allocate(&self, pgoff: u32, keep: bool) -> bool {
+    pub(crate) fn allocate(&self, pgoff: u32, keep: bool) -> bool {
         let mut context = Context {
             address: self.address(pgoff),
             keep: keep.into(),
@@ -102,10 +111,21 @@ impl User {
     }
 
     /// The pages that exist, by the kernel's account of those that do not.
-    fn existing(&self) -> BTreeSet<u64> {
+    pub(crate) fn existing(&self) -> BTreeSet<u64> {
         let exists = |&pgoff: &u32| !self.allocate(pgoff, false);
-        (0..PAGES).filter(exists).map(u64::from).collect()
+        (0..self.pages).filter(exists).map(u64::from).collect()
     }
+}
+
+/// Maps the arena behind `fd`.
+pub(crate) fn map(fd: i32, len: usize, start: usize) -> *mut u8 {
+    let start = ptr::with_exposed_provenance_mut(start);
+    let both = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping, not forced to where it is wanted, overlaps
+    // nothing.
+    let mapped = unsafe { libc::mmap(start, len, both, libc::MAP_SHARED, fd, 0) };
+    assert_ne!(mapped, libc::MAP_FAILED);
+    mapped.cast()
 }
 
 /// A function of the kernel's for programs, by its id in the kernel's BTF.
@@ -196,13 +216,15 @@ fn read(live: &Live, made: &Made) -> (BTreeSet<u64>, Option<ArenaPtr>) {
         runs,
         faulted,
         complete,
+        pages_from,
         ..
     }) = state
     else {
         panic!("{state:?}");
     };
-    assert!(complete && faulted.is_empty());
+    assert_eq!(pages_from, PagesFrom::PageTables);
     let arena = live.arena(&info).unwrap().unwrap();
+    assert!(complete && faulted.is_empty(), "{:?}", arena.pages());
     assert_eq!(arena.pages().runs(), runs);
     let mut bytes = vec![0; PAGE];
     for pgoff in 0..u64::from(PAGES) {
@@ -279,24 +301,9 @@ fn several_arenas_are_told_apart() {
 fn an_arena_without_users_stays_without() {
     let live = Live::open().unwrap();
     for pages in [PAGES, 1 << 20] {
-        let made = arena(pages, 0);
+        let made = arena(pages, 0, 0);
         for _ in 0..2 {
             assert_eq!(read(&live, &made), (BTreeSet::new(), None));
         }
     }
-}
-
-#[test]
-fn without_kernel_memory_it_is_said_what_is_missing() {
-    let live = Live::open().unwrap().via(Via::Bpf);
-    let user = User::new(0);
-    user.touch(5, Some(1));
-    let info = user.made.info(&live);
-    let refused = live.state(&info).unwrap_err();
-    assert!(matches!(refused, Error::NoMemory(_)), "{refused}");
-    let walk = live
-        .entries(&info, &mut |_| std::ops::ControlFlow::Continue(()))
-        .unwrap();
-    assert!(!walk.is_complete());
-    assert_eq!(user.existing(), BTreeSet::from([5]));
 }

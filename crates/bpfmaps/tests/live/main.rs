@@ -3,6 +3,7 @@
 #![cfg(test)]
 #![expect(unsafe_code, reason = "loads BTF and drops capabilities, which is C")]
 
+mod arena_users;
 mod arenas;
 mod code;
 mod maker;
@@ -323,7 +324,7 @@ fn without_rights_the_operation_and_the_capability_are_named() {
     let info = made.info(&Live::open().unwrap());
     // Capabilities are a thread's own.
     std::thread::spawn(move || {
-        drop_capabilities();
+        keep_capabilities(0);
         let live = Live::open().unwrap();
         assert!(live.vmlinux_btf().is_ok());
         let check = |error: Error, operation: &str| {
@@ -345,12 +346,12 @@ fn without_rights_the_operation_and_the_capability_are_named() {
     .unwrap();
 }
 
-/// Takes every capability from this thread.
-fn drop_capabilities() {
+/// Takes all capabilities but those of `kept` from this thread.
+fn keep_capabilities(kept: u32) {
     // `_LINUX_CAPABILITY_VERSION_3`, this thread; effective, permitted and
-    // inheritable sets in two halves, all empty.
+    // inheritable sets in two halves.
     let header = [0x2008_0522_u32, 0];
-    let sets = [0u32; 6];
+    let sets = [kept, kept, 0, 0, 0, 0];
     // SAFETY: it reads both, which are as long as this version of it says.
     let ret = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) };
     assert_eq!(ret, 0);

@@ -26,6 +26,7 @@ pub(crate) struct Spec {
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
+    pub(crate) map_extra: u64,
     pub(crate) types: Option<Types>,
     /// A map that maps in this one are like.
     pub(crate) inner: Option<RawFd>,
@@ -68,6 +69,7 @@ impl Spec {
             value_size,
             max_entries,
             flags: 0,
+            map_extra: 0,
             types: None,
             inner: None,
         }
@@ -83,6 +85,7 @@ impl Spec {
         let options = bpf::bpf_map_create_opts {
             sz: size_of::<bpf::bpf_map_create_opts>() as bpf::size_t,
             map_flags: self.flags,
+            map_extra: self.map_extra,
             btf_fd: types.map_or(0, |types| types.btf.as_raw_fd().try_into().unwrap()),
             btf_key_type_id: types.map_or(0, |types| types.key.0),
             btf_value_type_id: types.map_or(0, |types| types.value.0),

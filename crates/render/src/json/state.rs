@@ -1,7 +1,7 @@
 //! The state of a map as a whole.
 
-use bpfmaps::MapState;
 use bpfmaps::arena::Run;
+use bpfmaps::{MapState, PagesFrom};
 use guestmem::{ArenaPtr, Kva};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -55,13 +55,15 @@ struct StructOps<'a> {
 struct Arena<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_vm_start: Option<Text<ArenaPtr>>,
-    kern_vm_start: Text<Kva>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kern_vm_start: Option<Text<Kva>>,
     page_size: u64,
     declared_pages: u64,
     mapped_pages: u64,
     runs: Runs<'a>,
     faulted_pages: Runs<'a>,
     complete: bool,
+    pages_from: Text<&'a PagesFrom>,
     #[serde(skip_serializing_if = "Option::is_none")]
     account: Option<AccountJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,17 +108,19 @@ pub(super) fn state<M: SerializeMap>(
             ref runs,
             ref faulted,
             complete,
+            ref pages_from,
         } => map.serialize_entry(
             "arena",
             &Arena {
                 user_vm_start: user_start.map(Text),
-                kern_vm_start: Text(kernel_base),
+                kern_vm_start: kernel_base.map(Text),
                 page_size,
                 declared_pages,
                 mapped_pages: pages(runs),
                 runs: Runs(runs),
                 faulted_pages: Runs(faulted),
                 complete,
+                pages_from: Text(pages_from),
                 account,
                 globals: globals.flatten(),
                 pages: bytes.filter(|bytes| bytes.error().is_none()).map(PageList),

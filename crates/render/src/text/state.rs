@@ -1,7 +1,7 @@
 //! The state of a map as a whole, in a line.
 
-use bpfmaps::MapState;
 use bpfmaps::arena::Run;
+use bpfmaps::{MapState, PagesFrom};
 
 use super::count;
 use crate::state::{fill, pages, queue_len};
@@ -71,6 +71,7 @@ pub(super) fn text(state: &MapState) -> String {
             runs,
             faulted,
             complete,
+            pages_from,
             ..
         } => {
             let place = match user_start {
@@ -82,8 +83,12 @@ pub(super) fn text(state: &MapState) -> String {
             } else {
                 "; others are unknown"
             };
+            let source = match pages_from {
+                PagesFrom::PageTables => String::new(),
+                other => format!(", by {other}"),
+            };
             format!(
-                "{} of {declared_pages} {place}{}{}{unknown}",
+                "{} of {declared_pages} {place}{source}{}{}{unknown}",
                 count(pages(runs), "page", "pages"),
                 list(": ", runs),
                 list("; touched, not allocated: ", faulted),

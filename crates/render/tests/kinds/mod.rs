@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use bpfmaps::arena::Run;
 use bpfmaps::{
-    Frame, MapState, MapType, Object, ObjectKind, ProgRef, ProgType, Progs, RecordState, Socket,
-    Symbol, Walk,
+    Frame, MapState, MapType, Object, ObjectKind, PagesFrom, ProgRef, ProgType, Progs, RecordState,
+    Socket, Symbol, Walk,
 };
 use btf_layout::build::Builder;
 use btf_layout::{Btf, IntEncoding, Kind, TypeId};
@@ -345,12 +345,25 @@ fn others(value: TypeId) -> Vec<FakeMap> {
         }),
         FakeMap::new(27, "arena", MapType::ARENA, 0, 0).state(MapState::Arena {
             user_start: Some(ArenaPtr::at(0x1000_0000_0000)),
-            kernel_base: Kva::at(0xffff_c900_8000_0000),
+            kernel_base: Some(Kva::at(0xffff_c900_8000_0000)),
             page_size: 4096,
             declared_pages: 64,
             runs: vec![Run { pgoff: 0, pages: 2 }, Run { pgoff: 9, pages: 1 }],
             faulted: vec![],
             complete: true,
+            pages_from: PagesFrom::PageTables,
+        }),
+        FakeMap::new(28, "seen_arena", MapType::ARENA, 0, 0).state(MapState::Arena {
+            user_start: Some(ArenaPtr::at(0x2000_0000_0000)),
+            kernel_base: None,
+            page_size: 4096,
+            declared_pages: 64,
+            runs: vec![Run { pgoff: 3, pages: 1 }],
+            faulted: vec![],
+            complete: false,
+            pages_from: PagesFrom::Mappings {
+                pids: vec![12, 345],
+            },
         }),
         FakeMap::new(24, "stacks", MapType::STACK_TRACE, 4, 24).stack(
             17,
