@@ -85,13 +85,15 @@ impl Running {
     /// is concerned. They are to be had again for each use: the kernel changes
     /// them.
     fn tables(&self) -> Result<AddressSpace<DirectMap<'_>>, Error> {
-        let task = self.btf.record("task_struct")?.member("mm")?;
-        let mm = self.btf.record("mm_struct")?.member("pgd")?;
+        let record = self.btf.record("task_struct")?;
+        let (mm, class) = (record.member("mm")?, record.member("sched_class")?);
+        let pgd = self.btf.record("mm_struct")?.member("pgd")?;
         let follow = |at: Kva, member: &Member| {
             let at = at.checked_add(member.offset).unwrap_or(at);
             self.load_u64(at).map(Kva::new)
         };
-        let root = follow(self.memory.current_task()?, &task).and_then(|at| follow(at, &mm));
+        let task = self.memory.current_task()?;
+        let root = follow(task, &mm).and_then(|at| follow(at, &pgd));
         let root = root.map_err(|source| Error::Unreadable {
             what: "mm_struct.pgd",
             source,
@@ -102,7 +104,12 @@ impl Running {
             Arch::Arm64 => 0,
         };
         let format = Format::x86_64(levels, 0).map_err(|_unknown| Error::NoDirectMap { root })?;
-        direct_map::address_space(self, root, format, host::physical_end())
+        // A table of functions, in the kernel's image.
+        let witness = follow(task, &class).map_err(|source| Error::Unreadable {
+            what: "task_struct.sched_class",
+            source,
+        })?;
+        direct_map::address_space(self, root, witness, format, host::physical_end())
     }
 
     /// How far each CPU's data is from what a `__percpu` pointer says, told
