@@ -67,7 +67,6 @@ wait $gone
 echo "bpfreeze-guest: there is load at $(uptime_ms) ms"
 uname -r >uname.txt
 dmesg >dmesg.txt
-cat /sys/kernel/sched_ext/root/ops >ops.txt
 if [ -x /bin/bpfreeze ]; then
     tasks tasks-before.txt
     witness live-dump bpfreeze dump live --format json

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use bpfmaps::arena::Arena;
-use bpfmaps::{BpfMapAccessor, Error, MapInfo, MapType};
+use bpfmaps::{Error, MapInfo, MapType};
 use btf_layout::Btf;
 use sdt_alloc::{Allocator, DataLayout, Evidence, Problem, Types};
 
@@ -289,6 +289,3 @@ fn size(arena: &Arena<'_>) -> u64 {
     let pages = arena.pages().mapped();
     pages.saturating_mul(arena.window().page_size())
 }
-
-/// The accessor's own, since `Context` is not needed for more.
-type Accessor<'a> = &'a dyn BpfMapAccessor;

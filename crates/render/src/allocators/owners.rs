@@ -8,8 +8,8 @@ use btf_layout::{Btf, Kind, Type, TypeId};
 use guestmem::{Address, ArenaPtr};
 use sdt_alloc::instances;
 
+use super::Survey;
 use super::slots::is_in_use;
-use super::{Accessor, Survey};
 use crate::walk::Causes;
 
 /// How deep structs are searched for pointers.
@@ -113,7 +113,7 @@ fn collect(
 
 impl Survey<'_> {
     /// Finds the owners in all maps, and the slot of each.
-    pub(super) fn join(&mut self, accessor: Accessor<'_>, maps: &[MapInfo]) {
+    pub(super) fn join(&mut self, accessor: &dyn BpfMapAccessor, maps: &[MapInfo]) {
         if self.allocators.is_empty() {
             return;
         }

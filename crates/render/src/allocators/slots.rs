@@ -49,7 +49,6 @@ pub(crate) struct Counts {
     pub(crate) unowned: u64,
     /// Those in use that wait for being freed.
     pub(crate) deferred: u64,
-    pub(crate) nodes: u64,
     pub(crate) inconsistent_descs: u64,
     pub(crate) unlisted_problems: u64,
 }
@@ -120,7 +119,6 @@ impl Survey<'_> {
             tree.walk(&mut |part| {
                 match part {
                     Visit::Node(node) => {
-                        counts.nodes += 1;
                         counts.inconsistent_descs += u64::from(!node.is_consistent());
                         for (start, len) in
                             [(node.desc, node.desc_size), (node.chunk, node.chunk_size)]
