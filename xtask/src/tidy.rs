@@ -22,6 +22,8 @@ const ALL: &[&str] = &[
     "bpfmaps",
     "sdt-alloc",
     "bpfreeze-render",
+    "bpfreeze-qemu",
+    "bpfreeze-freeze",
 ];
 
 /// What each package may depend on, of ours. Arrows point down this table only.
@@ -50,6 +52,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "bpfreeze-arena",
             "sdt-alloc",
             "guestmem",
+        ],
+    ),
+    ("bpfreeze-qemu", &["guestmem"]),
+    (
+        "bpfreeze-freeze",
+        &[
+            "guestmem",
+            "btf-layout",
+            "bpfreeze-kernel",
+            "bpfmaps",
+            "bpfreeze-render",
+            "bpfreeze-qemu",
         ],
     ),
     ("bpfreeze", ALL),

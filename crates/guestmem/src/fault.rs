@@ -60,6 +60,24 @@ pub enum Cause {
         /// The physical address that was lost.
         gpa: Gpa,
     },
+    /// The memory is that of a dump, whose maker left this part out.
+    #[error("physical {gpa} was left out of the dump")]
+    Excluded {
+        /// The physical address that is missing.
+        gpa: Gpa,
+    },
+    /// A dump's copy of this part cannot be unpacked.
+    #[error("the dump's copy of physical {gpa} is damaged")]
+    Damaged {
+        /// The physical address that cannot be read.
+        gpa: Gpa,
+    },
+    /// The time that a capture had was over before this part was copied.
+    #[error("time ran out before physical {gpa} was copied")]
+    Late {
+        /// The physical address that is missing.
+        gpa: Gpa,
+    },
     /// The running kernel would not read its memory at this address.
     #[error("the running kernel cannot read this address")]
     Refused,

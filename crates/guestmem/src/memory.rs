@@ -1,5 +1,7 @@
 //! The trait that every address space is read through.
 
+use std::rc::Rc;
+
 use crate::{Address, Fault, Gpa};
 
 /// Readable memory, addressed by `A`.
@@ -32,7 +34,7 @@ impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Box<M> {
     }
 }
 
-impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for std::rc::Rc<M> {
+impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Rc<M> {
     fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
         (**self).read(addr, buf)
     }
@@ -181,6 +183,9 @@ pub trait PhysicalMemory: Memory<Gpa> {
     fn size(&self) -> u64;
 }
 
+/// Physical memory that several layers share.
+pub type Physical = Rc<dyn PhysicalMemory>;
+
 impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
     fn next_data(&self, from: Gpa) -> Option<Span> {
         (**self).next_data(from)
@@ -191,7 +196,7 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
     }
 }
 
-impl<M: PhysicalMemory + ?Sized> PhysicalMemory for std::rc::Rc<M> {
+impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
     fn next_data(&self, from: Gpa) -> Option<Span> {
         (**self).next_data(from)
     }

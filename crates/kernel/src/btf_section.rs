@@ -3,11 +3,10 @@
 use std::rc::Rc;
 
 use btf_layout::Btf;
-use guestmem::{Address, Kva, Memory, MemoryExt};
+use guestmem::{Address, Kva, Memory, MemoryExt, Physical};
 use pagewalk::{AddressSpace, Mapping};
 
 use crate::Error;
-use crate::machine::Physical;
 use crate::symbols::Symbols;
 use crate::vmcoreinfo::Vmcoreinfo;
 

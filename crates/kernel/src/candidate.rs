@@ -3,12 +3,11 @@
 use std::fmt;
 use std::rc::Rc;
 
-use guestmem::{Address, Cause, Fault, Gpa, Kva, MemoryExt};
+use guestmem::{Address, Cause, Fault, Gpa, Kva, MemoryExt, Physical};
 use pagewalk::{AddressSpace, Format, FormatError};
 use thiserror::Error;
 
 use crate::arch::Arch;
-use crate::machine::Physical;
 use crate::vmcoreinfo::{Copy, Vmcoreinfo};
 
 /// The start of x86-64's mapping of the kernel image, before any slide.

@@ -5,12 +5,12 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::rc::Rc;
 
-use guestmem::{Address, Cause, Fault, Gpa, Kva, Memory, MemoryExt, RawImage, Span};
+use guestmem::{Address, Cause, Fault, Gpa, Kva, Memory, MemoryExt, Physical, RawImage, Span};
 use pagewalk::{AddressSpace, Mapping};
 
 use crate::btf_section;
 use crate::candidate::{Candidate, Proof, Verdict, prove};
-use crate::machine::{Kernel, Physical};
+use crate::machine::Kernel;
 use crate::symbols::{GivenSymbols, Symbols};
 use crate::vmcoreinfo::{self, Vmcoreinfo};
 use crate::{Error, Kallsyms, PerCpu};

@@ -40,7 +40,7 @@ pub use candidate::{Candidate, Refusal, Verdict};
 pub use error::Error;
 pub use finder::Finder;
 pub use kallsyms::{Encoding, Kallsyms, KallsymsError};
-pub use machine::{Kernel, Physical};
+pub use machine::Kernel;
 pub use percpu::PerCpu;
 pub use symbol::Symbol;
 pub use symbols::{GivenSymbols, SymbolFileError, Symbols};

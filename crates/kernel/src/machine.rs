@@ -4,16 +4,13 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 use btf_layout::Btf;
-use guestmem::{Fault, Gpa, Kva, Memory, PhysicalMemory};
+use guestmem::{Fault, Gpa, Kva, Memory, Physical};
 use pagewalk::AddressSpace;
 
 use crate::btf_section::BtfSource;
 use crate::candidate::Candidate;
 use crate::loaded::Loaded;
 use crate::{Arch, Error, KallsymsError, PerCpu, Symbol, Symbols, Vmcoreinfo};
-
-/// Physical memory that several layers share.
-pub type Physical = Rc<dyn PhysicalMemory>;
 
 /// A Linux kernel in the memory that it was found in.
 ///

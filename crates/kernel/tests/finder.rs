@@ -4,9 +4,9 @@
 use std::rc::Rc;
 
 use btf_layout::build::Builder;
-use guestmem::{Address, Fake, Gpa, Kva, MemoryExt, PhysicalMemory};
+use guestmem::{Address, Fake, Gpa, Kva, MemoryExt, Physical, PhysicalMemory};
 use kernel::build::Machine;
-use kernel::{Encoding, Error, Finder, Kernel, Physical, Verdict};
+use kernel::{Encoding, Error, Finder, Kernel, Verdict};
 use pagewalk::build::Tables;
 
 fn machine(ram: Fake<Gpa>, first: u64, release: &str) -> Machine {

@@ -9,8 +9,8 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bpfmaps::{BpfMapAccessor, Guest as Frozen, MapInfo, Maps, Walk};
-use guestmem::{Address, Fault, Gpa, Memory, PhysicalMemory, RawImage, Span};
-use kernel::{Finder, Physical};
+use guestmem::{Address, Fault, Gpa, Memory, Physical, PhysicalMemory, RawImage, Span};
+use kernel::Finder;
 
 use crate::guest::Guest;
 

@@ -7,8 +7,8 @@ use std::io;
 use std::rc::Rc;
 
 use bpfmaps::{BpfMapAccessor, Guest as Frozen};
-use guestmem::{Address, Fault, Gpa, Memory, PhysicalMemory, RawImage, Span};
-use kernel::{Finder, Physical};
+use guestmem::{Address, Fault, Gpa, Memory, Physical, PhysicalMemory, RawImage, Span};
+use kernel::Finder;
 use render::{Format, Options, Source};
 
 use crate::guest::Guest;

@@ -9,9 +9,9 @@ use std::rc::Rc;
 use bpfmaps::{Guest, MapType};
 use btf_layout::TypeId;
 use btf_layout::build::Builder;
-use guestmem::{Address, Fake, Gpa, Kva};
+use guestmem::{Address, Fake, Gpa, Kva, Physical};
 use kernel::build::Machine;
-use kernel::{Encoding, Finder, Physical};
+use kernel::{Encoding, Finder};
 
 /// Offsets in the made-up kernel. Each differs from all real ones.
 pub(crate) const MAP_SIZE: u64 = 160;

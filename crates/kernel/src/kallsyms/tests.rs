@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use guestmem::{Address, Gpa};
+use guestmem::{Address, Gpa, Physical};
 use proptest::prelude::*;
 
 use super::*;
 use crate::build::Machine;
-use crate::machine::Physical;
 use crate::{Error, Finder, GivenSymbols};
 
 const ENCODINGS: [Encoding; 4] = [

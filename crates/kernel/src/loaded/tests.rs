@@ -4,10 +4,9 @@ use std::rc::Rc;
 
 use btf_layout::TypeId;
 use btf_layout::build::Builder;
-use guestmem::{Address, Fake, Gpa, Kva};
+use guestmem::{Address, Fake, Gpa, Kva, Physical};
 
 use crate::build::Machine;
-use crate::machine::Physical;
 use crate::{Encoding, Finder, Kernel};
 
 const TEXT: u64 = 0xffff_ffff_8200_0000;

@@ -1,0 +1,2 @@
+//! A machine's BPF state, taken while it stands still for milliseconds, and
+//! read later.
