@@ -21,21 +21,31 @@
 //! ```
 
 mod addr;
+mod core_writer;
 mod extents;
 mod fake;
 mod fault;
+mod faults;
 mod image;
 mod mapped;
 mod memory;
+mod page_set;
 mod raw;
+mod recorder;
 mod region;
 mod sigbus;
+mod snapshot;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
+pub use core_writer::{Core, CoreError};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
+pub use faults::Faults;
 pub use image::{Format, Image};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
+pub use page_set::{PAGE, PageSet};
 pub use raw::{OpenError, RawImage};
+pub use recorder::Recorder;
 pub use region::{ParseRegionError, Region, RegionError, Regions};
+pub use snapshot::{Copied, Filler, Snapshot};
