@@ -1,13 +1,14 @@
 //! Some pages of a physical memory as an ELF core.
 
-use std::fmt::Write as _;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::page_set::{PAGE, PAGE_SHIFT};
-use crate::{Address, Cause, Fault, Faults, Format, Gpa, PageSet, PhysicalMemory, Span};
+use crate::{
+    Address, CaptureNote, Cause, Fault, Faults, Format, Gpa, PageSet, PhysicalMemory, Span,
+};
 
 /// Bytes of the ELF header, of a program header, and of a section header.
 const EHDR: u16 = 64;
@@ -23,9 +24,6 @@ const PN_XNUM: u16 = 0xffff;
 
 /// How much is copied at a time.
 const STEP: u64 = 1 << 20;
-
-/// The version of the note that says what a capture is.
-const VERSION: u32 = 1;
 
 /// Why a core could not be written.
 #[derive(Debug, Error)]
@@ -43,13 +41,7 @@ pub enum CoreError {
 ///
 /// The file is an ELF core of little-endian 64-bit segments by physical
 /// address, one for each run of pages, with the kernel's VMCOREINFO in a note
-/// as in every crash dump. A note of the name `BPFREEZE` and the type 1 has
-/// lines of text: `VERSION`; `SIZE`, the bytes of RAM that the machine had;
-/// `SOURCE`, the name of the [`Format`] it was read from; `ROOT`, the root
-/// table; `PAUSED_NS`, how long the machine stood for it; and any number of
-/// `FAULT=START-END CAUSE`, where `END` is behind the last byte. Of bytes that
-/// no segment has the first such line that holds them says why they cannot be
-/// read; all others were left out.
+/// as in every crash dump, and a [`CaptureNote`].
 #[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "memory has no such form")]
 pub struct Core<'a> {
@@ -223,37 +215,23 @@ impl Core<'_> {
     fn notes(&self) -> Vec<u8> {
         let mut notes = Vec::new();
         note(&mut notes, b"VMCOREINFO\0", 0, self.vmcoreinfo);
-        note(&mut notes, b"BPFREEZE\0", 1, self.about().as_bytes());
+        let name = format!("{}\0", CaptureNote::NAME);
+        let about = self.about();
+        note(
+            &mut notes,
+            name.as_bytes(),
+            CaptureNote::TYPE,
+            about.as_bytes(),
+        );
         notes
     }
 
+    /// The text of the note: see [`CaptureNote`].
     fn about(&self) -> String {
-        let mut text = format!(
-            "VERSION={VERSION}\nSIZE={}\nSOURCE={}\nROOT={}\n",
-            self.memory.size(),
-            self.source.name(),
-            self.root
-        );
-        if let Some(paused) = self.paused {
-            let _ = writeln!(text, "PAUSED_NS={}", paused.as_nanos());
-        }
-        for (start, end, cause) in self.faults.ranges() {
-            let word = word(cause);
-            let _ = writeln!(text, "FAULT={start}-{end} {word}");
-        }
-        text
-    }
-}
-
-/// A cause in the note. One that no dump has is that of memory that is not
-/// there.
-fn word(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Vanished { .. } => "vanished",
-        Cause::Excluded { .. } => "excluded",
-        Cause::Damaged { .. } => "damaged",
-        Cause::Late { .. } => "late",
-        _ => "unbacked",
+        let note = CaptureNote::new(self.memory.size(), self.source.name(), self.paused);
+        // Faults do not overlap.
+        let note = note.with_absent(self.faults.absent());
+        note.map(|note| note.to_text()).unwrap_or_default()
     }
 }
 
@@ -357,8 +335,8 @@ mod tests {
         let notes = notes.map(|note| format!("{} {} {}", note.name, note.n_type, text(note.desc)));
         let expected = [
             "VMCOREINFO 0 OSRELEASE=6.1\n",
-            "BPFREEZE 1 VERSION=1\nSIZE=22528\nSOURCE=raw\nROOT=0x5000\nPAUSED_NS=3000\n\
-             FAULT=0x2800-0x3000 unbacked\n",
+            "BPFREEZE 1 VERSION=1\nSIZE=22528\nSOURCE=raw\nPAUSED_NS=3000\n\
+             FAULT=2800-3000 unbacked\n",
         ];
         assert!(notes.eq(expected));
     }

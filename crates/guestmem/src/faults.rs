@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::page_set::{PAGE, PAGE_SHIFT};
-use crate::{Address, Cause, Fault, Gpa, PageSet, PhysicalMemory, Span};
+use crate::{Absence, AbsentRun, Address, Cause, Fault, Gpa, PageSet, PhysicalMemory, Span};
 
 /// Physical addresses that cannot be read, with the causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
-    /// By their first address: the address behind them, and the cause, of
-    /// which the address does not count. They do not overlap.
-    ranges: BTreeMap<u64, (u64, Cause)>,
+    /// By their first address: the address behind them, and the cause. They do
+    /// not overlap.
+    ranges: BTreeMap<u64, (u64, Absence)>,
     /// Of everything else that is not there.
-    rest: Cause,
+    rest: Absence,
 }
 
 impl Default for Faults {
@@ -20,7 +20,7 @@ impl Default for Faults {
     fn default() -> Self {
         Self {
             ranges: BTreeMap::new(),
-            rest: Cause::Excluded { gpa: Gpa::at(0) },
+            rest: Absence::Excluded,
         }
     }
 }
@@ -51,13 +51,12 @@ impl Faults {
             }
             end = good;
         }
-        self.insert(start, end, fault.cause);
+        self.insert(start, end, Absence::of(fault.cause));
     }
 
     /// Adds the addresses from `start`, which must be new, up to `end` or to
     /// what is known, joined to those beside them that have the same cause.
-    fn insert(&mut self, start: u64, end: u64, cause: Cause) {
-        let cause = at(cause, Gpa::at(0));
+    fn insert(&mut self, start: u64, end: u64, cause: Absence) {
         let known = self.ranges.range(start..).next().map(|(&known, _)| known);
         let mut end = known.map_or(end, |known| known.min(end));
         let mut start = start;
@@ -81,7 +80,7 @@ impl Faults {
     #[must_use]
     pub fn at(&self, gpa: Gpa) -> Option<Cause> {
         let (_, &(end, cause)) = self.ranges.range(..=gpa.get()).next_back()?;
-        (gpa.get() < end).then(|| at(cause, gpa))
+        (gpa.get() < end).then(|| cause.cause(gpa))
     }
 
     /// The first address at or after `gpa` that is known not to be readable.
@@ -124,38 +123,35 @@ impl Faults {
     /// Why `gpa` cannot be read, of which nothing is there.
     #[must_use]
     pub fn cause(&self, gpa: Gpa) -> Cause {
-        self.at(gpa).unwrap_or(at(self.rest, gpa))
+        self.at(gpa).unwrap_or(self.rest.cause(gpa))
     }
 
     /// Says that what is missing without a known cause is so because time ran
     /// out.
     pub fn rest_is_late(&mut self) {
-        self.rest = Cause::Late { gpa: Gpa::at(0) };
+        self.rest = Absence::Late;
     }
 
-    /// Each range as its first address, the one behind it and the cause, of
-    /// which the address does not count; then what holds for everything else,
-    /// where that is not that it was left out.
-    pub fn ranges(&self) -> impl Iterator<Item = (Gpa, Gpa, Cause)> + '_ {
-        let known = self
-            .ranges
-            .iter()
-            .map(|(&start, &(end, cause))| (Gpa::new(start), Gpa::new(end), cause));
-        let all = (Gpa::at(0), Gpa::at(u64::MAX), self.rest);
-        let is_told = !matches!(self.rest, Cause::Excluded { .. });
-        known.chain(is_told.then_some(all))
+    /// What cannot be read, by address; where time ran out, everything that is
+    /// not known to be missing for another reason is late.
+    #[must_use]
+    pub fn absent(&self) -> Vec<AbsentRun> {
+        let mut runs = Vec::new();
+        let mut from = Gpa::at(0);
+        for (&start, &(end, why)) in &self.ranges {
+            let (start, end) = (Gpa::new(start), Gpa::new(end));
+            runs.push(self.rest_between(from, start));
+            runs.push(AbsentRun { start, end, why });
+            from = end;
+        }
+        runs.push(self.rest_between(from, Gpa::at(u64::MAX)));
+        runs.retain(|run| run.why != Absence::Excluded && run.start < run.end);
+        runs
     }
-}
 
-/// The same cause, at `gpa`.
-fn at(cause: Cause, gpa: Gpa) -> Cause {
-    match cause {
-        Cause::Unbacked { .. } => Cause::Unbacked { gpa },
-        Cause::Vanished { .. } => Cause::Vanished { gpa },
-        Cause::Excluded { .. } => Cause::Excluded { gpa },
-        Cause::Damaged { .. } => Cause::Damaged { gpa },
-        Cause::Late { .. } => Cause::Late { gpa },
-        other => other,
+    fn rest_between(&self, start: Gpa, end: Gpa) -> AbsentRun {
+        let why = self.rest;
+        AbsentRun { start, end, why }
     }
 }
 
@@ -175,10 +171,9 @@ mod tests {
             faults.meet(fault, &ram);
         };
         let check = |faults: &Faults, expected: &[(u64, u64)]| {
-            let ranges = faults
-                .ranges()
-                .map(|(start, end, _)| (start.get(), end.get()));
-            assert_eq!(ranges.collect::<Vec<_>>(), expected);
+            let runs = faults.absent().into_iter();
+            let runs: Vec<_> = runs.map(|run| (run.start.get(), run.end.get())).collect();
+            assert_eq!(runs, expected);
         };
         meet(&mut faults, 0x1100);
         check(&faults, &[(0x1123, 0x2000)]);
@@ -201,6 +196,16 @@ mod tests {
         );
         faults.rest_is_late();
         assert_eq!(faults.cause(gpa), Cause::Late { gpa });
-        assert_eq!(faults.ranges().count(), 3);
+        let late = (0x6000, u64::MAX);
+        check(
+            &faults,
+            &[
+                (0, 0x1123),
+                (0x1123, 0x2f00),
+                (0x2f00, 0x4000),
+                (0x4000, 0x6000),
+                late,
+            ],
+        );
     }
 }

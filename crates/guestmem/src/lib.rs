@@ -21,6 +21,7 @@
 //! ```
 
 mod addr;
+mod capture_note;
 mod core_writer;
 mod extents;
 mod fake;
@@ -38,6 +39,7 @@ mod snapshot;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
+pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
 pub use core_writer::{Core, CoreError};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};

@@ -169,7 +169,7 @@ mod tests {
         check(0x1fff, 2, &[(0x1000, 0x2000)]);
         check(0x3_f000, 0x2000, &[(0x3_f000, 0x2000)]);
         check(0, 0x10_0000, &[(0, 0x10_0000)]);
-        check(u64::MAX, 8, &[(u64::MAX & !0xfff, 0x1000)]);
+        check(u64::MAX, 8, &[(!0xfff, 0x1000)]);
     }
 
     #[test]

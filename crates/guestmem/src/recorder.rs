@@ -99,7 +99,8 @@ mod tests {
         assert_eq!(runs, [(0x1000, 0x1000), (0x3000, 0x2000)]);
         let gpa = Gpa::at(0x4800);
         assert_eq!(faults.at(gpa), Some(Cause::Unbacked { gpa }));
-        let ranges: Vec<_> = faults.ranges().map(|range| (range.0, range.1)).collect();
+        let runs = faults.absent().into_iter();
+        let ranges: Vec<_> = runs.map(|run| (run.start, run.end)).collect();
         let gpa = Gpa::at;
         assert_eq!(
             ranges,
