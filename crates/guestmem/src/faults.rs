@@ -54,6 +54,20 @@ impl Faults {
         self.insert(start, end, Absence::of(fault.cause));
     }
 
+    /// Adds those of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        for (&start, &(end, cause)) in &other.ranges {
+            let mut from = Some(Gpa::new(start));
+            while let Some(at) = from.filter(|at| at.get() < end) {
+                from = self.end(at);
+                if from.is_none() {
+                    self.insert(at.get(), end, cause);
+                    from = self.end(at);
+                }
+            }
+        }
+    }
+
     /// Adds the addresses from `start`, which must be new, up to `end` or to
     /// what is known, joined to those beside them that have the same cause.
     fn insert(&mut self, start: u64, end: u64, cause: Absence) {
@@ -130,6 +144,12 @@ impl Faults {
     /// out.
     pub fn rest_is_late(&mut self) {
         self.rest = Absence::Late;
+    }
+
+    /// Whether time ran out.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.rest == Absence::Late
     }
 
     /// What cannot be read, by address; where time ran out, everything that is

@@ -50,4 +50,4 @@ pub use page_set::{PAGE, PageSet};
 pub use raw::{OpenError, RawImage};
 pub use recorder::Recorder;
 pub use region::{ParseRegionError, Region, RegionError, Regions};
-pub use snapshot::{Copied, Filler, Snapshot};
+pub use snapshot::{Filler, Snapshot};

@@ -39,16 +39,6 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Whether all was copied that was to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "pages may be missing"]
-pub enum Copied {
-    /// All of it; what could not be read is among the faults.
-    All,
-    /// The time was over before.
-    Late,
-}
-
 impl Snapshot {
     /// An empty one of a machine with `size` bytes of RAM, with resident room
     /// for so many pages: copying them then takes no memory from the system.
@@ -65,19 +55,20 @@ impl Snapshot {
         snapshot
     }
 
-    /// Copies those of `pages` that are not there yet, in runs, until
-    /// `deadline`.
+    /// Copies those of `pages` that are not there yet, in runs. What is not
+    /// there by `deadline` is [late](Cause::Late).
     pub fn copy(
         &mut self,
         source: &dyn PhysicalMemory,
         pages: &PageSet,
         deadline: Option<Instant>,
-    ) -> Copied {
+    ) {
         for run in pages.runs() {
             let mut done = 0;
             while done < run.len {
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    return Copied::Late;
+                if is_over(deadline) {
+                    self.faults.rest_is_late();
+                    return;
                 }
                 let step = STEP.min(run.len - done);
                 // A run of pages does not pass the end of the address space.
@@ -88,7 +79,6 @@ impl Snapshot {
                 done += step;
             }
         }
-        Copied::All
     }
 
     /// Copies `count` pages from `first` on, except those that are there.
@@ -181,19 +171,6 @@ impl Snapshot {
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
-
-    /// Adds to what is known not to be readable.
-    pub fn faults_mut(&mut self) -> &mut Faults {
-        &mut self.faults
-    }
-
-    /// Empties it, and keeps its room.
-    pub fn clear(&mut self) {
-        self.places.clear();
-        self.pages = PageSet::new();
-        self.used = 0;
-        self.faults = Faults::default();
-    }
 }
 
 impl Memory<Gpa> for Snapshot {
@@ -243,7 +220,8 @@ impl PhysicalMemory for Snapshot {
 }
 
 /// A [`Snapshot`] that is filled as it is read: a page that is not in it yet
-/// is copied from the source, until the time is over.
+/// is copied from the source. When the time is over, nothing can be read any
+/// more, so that whoever reads comes to an end.
 pub struct Filler {
     source: Physical,
     snapshot: RefCell<Snapshot>,
@@ -260,8 +238,7 @@ impl fmt::Debug for Filler {
 }
 
 impl Filler {
-    /// Fills `snapshot` from `source` until `deadline`; what is not there then
-    /// is [late](Cause::Late).
+    /// Fills `snapshot` from `source` until `deadline`.
     #[must_use]
     pub fn new(source: Physical, snapshot: Snapshot, deadline: Option<Instant>) -> Self {
         Self {
@@ -281,16 +258,9 @@ impl Filler {
     /// there.
     fn fill(&self, addr: Gpa, len: u64) {
         let last = addr.get().saturating_add(len.saturating_sub(1)) >> PAGE_SHIFT;
+        let mut snapshot = self.snapshot.borrow_mut();
         for page in addr.get() >> PAGE_SHIFT..=last {
-            let mut snapshot = self.snapshot.borrow_mut();
             if snapshot.is_unknown(page) {
-                if self
-                    .deadline
-                    .is_some_and(|deadline| Instant::now() >= deadline)
-                {
-                    snapshot.faults.rest_is_late();
-                    return;
-                }
                 snapshot.copy_run(&self.source, page, 1);
             }
             if !snapshot.places.contains_key(&page) {
@@ -300,11 +270,20 @@ impl Filler {
     }
 }
 
+fn is_over(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+}
+
 impl Memory<Gpa> for Filler {
     fn read(&self, addr: Gpa, buf: &mut [u8]) -> Result<(), Fault<Gpa>> {
-        if !buf.is_empty() {
-            self.fill(addr, buf.len() as u64);
+        if buf.is_empty() {
+            return Ok(());
         }
+        if is_over(self.deadline) {
+            self.snapshot.borrow_mut().faults.rest_is_late();
+            return Err(Fault::new(addr, Cause::Late { gpa: addr }));
+        }
+        self.fill(addr, buf.len() as u64);
         self.snapshot.borrow().read(addr, buf)
     }
 }
@@ -376,21 +355,17 @@ mod tests {
         for numbers in [0..12, 1..5, 3..4, 4..5, 5..11] {
             let wanted = pages(numbers);
             let mut snapshot = Snapshot::with_room(0x7400, 2);
-            let copied = snapshot.copy(&ram(), &wanted, None);
-            assert_eq!(copied, Copied::All);
+            snapshot.copy(&ram(), &wanted, None);
             check(&snapshot, &wanted);
-            let again = snapshot.copy(&ram(), &wanted, None);
-            assert_eq!(
-                (again, snapshot.used),
-                (copied, snapshot.places.len() << PAGE_SHIFT)
-            );
+            snapshot.copy(&ram(), &wanted, None);
+            assert_eq!(snapshot.used, snapshot.places.len() << PAGE_SHIFT);
         }
     }
 
     #[test]
     fn runs_are_what_is_there() {
         let mut snapshot = Snapshot::with_room(0, 0);
-        let _ = snapshot.copy(&ram(), &pages(0..10), None);
+        snapshot.copy(&ram(), &pages(0..10), None);
         let mut runs = Vec::new();
         let mut from = Gpa::at(0);
         while let Some(run) = snapshot.next_data(from) {
@@ -402,22 +377,13 @@ mod tests {
     }
 
     #[test]
-    fn a_cleared_one_is_as_new() {
-        let mut snapshot = Snapshot::with_room(0, 9);
-        let _ = snapshot.copy(&ram(), &pages(0..10), None);
-        snapshot.clear();
-        check(&snapshot, &pages([]));
-        let _ = snapshot.copy(&ram(), &pages(2..4), None);
-        check(&snapshot, &pages(2..4));
-    }
-
-    #[test]
     fn a_filler_copies_what_is_read_once() {
         let mut snapshot = Snapshot::with_room(0x7400, 2);
-        let _ = snapshot.copy(&ram(), &pages([2, 9]), None);
+        snapshot.copy(&ram(), &pages([2, 9]), None);
         let filler = Filler::new(Rc::new(ram()), snapshot, None);
         check(&filler, &pages(0..12));
         let snapshot = filler.take();
+        assert!(!snapshot.faults().is_late());
         check(&snapshot, &pages(0..12));
         assert_eq!(snapshot.pages().len(), 7);
     }
@@ -426,15 +392,20 @@ mod tests {
     fn what_is_not_copied_in_time_is_late() {
         let over = Instant::now().checked_sub(Duration::from_secs(1));
         let mut snapshot = Snapshot::with_room(0x7400, 2);
-        assert_eq!(snapshot.copy(&ram(), &pages([1]), None), Copied::All);
-        assert_eq!(snapshot.copy(&ram(), &pages([2]), over), Copied::Late);
+        snapshot.copy(&ram(), &pages([1]), None);
+        assert!(!snapshot.faults().is_late());
+        snapshot.copy(&ram(), &pages([2]), over);
+        assert!(snapshot.faults().is_late());
         let filler = Filler::new(Rc::new(ram()), snapshot, over);
         let mut buf = [0; 8];
-        filler.read(Gpa::at(0x1000), &mut buf).unwrap();
-        let fault = filler.read(Gpa::at(0x1ffc), &mut buf).unwrap_err();
+        let gpa = Gpa::at(0x1000);
+        let fault = filler.read(gpa, &mut buf).unwrap_err();
+        assert_eq!(fault, Fault::new(gpa, Cause::Late { gpa }));
+        let snapshot = filler.take();
+        assert!(snapshot.faults().is_late());
+        snapshot.read(gpa, &mut buf).unwrap();
+        let fault = snapshot.read(Gpa::at(0x1ffc), &mut buf).unwrap_err();
         let gpa = Gpa::at(0x2000);
         assert_eq!(fault, Fault::new(gpa, Cause::Late { gpa }));
-        let fault = filler.take().read(gpa, &mut buf).unwrap_err();
-        assert_eq!(fault.cause, Cause::Late { gpa });
     }
 }
