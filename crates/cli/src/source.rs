@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bpfmaps::{BpfMapAccessor, Guest, Live};
+use freeze::capture::Given;
 use goblin::elf::Elf;
 use guestmem::{Physical, RawImage};
-use kernel::{Finder, GivenSymbols, Kernel};
+use kernel::{GivenSymbols, Kernel};
 
 use crate::args::{ImageArgs, Source};
 use crate::detect;
@@ -25,7 +26,17 @@ pub(crate) enum Opened {
 }
 
 /// Finds the kernel in `source`.
-pub(crate) fn open(source: &Source, given: &ImageArgs, log: &Log) -> Result<Opened> {
+pub(crate) fn open(source: &Source, args: &ImageArgs, log: &Log) -> Result<Opened> {
+    open_with(source, args, &given(args, log)?, log)
+}
+
+/// The same, with what `args` say of the kernel.
+pub(crate) fn open_with(
+    source: &Source,
+    args: &ImageArgs,
+    given: &Given,
+    log: &Log,
+) -> Result<Opened> {
     match source {
         Source::Live => Ok(Opened::Live),
         Source::Qmp(socket) => Err(detect::qmp(socket).into()),
@@ -37,50 +48,22 @@ pub(crate) fn open(source: &Source, given: &ImageArgs, log: &Log) -> Result<Open
                 path.display(),
                 image.file_len() >> 20
             ));
-            find(image, given, log)
+            find(image, args, given, log)
         }
     }
 }
 
-fn find(image: RawImage, given: &ImageArgs, log: &Log) -> Result<Opened> {
-    let layouts = if given.region.is_empty() {
+fn find(image: RawImage, args: &ImageArgs, given: &Given, log: &Log) -> Result<Opened> {
+    let layouts = if args.region.is_empty() {
         image.candidates()
     } else {
-        vec![image.with_regions(given.region.clone())?]
+        vec![image.with_regions(args.region.clone())?]
     };
     let mut bar = Progress::new("searching");
     let mut progress = |done, total| bar.update(done, total);
-    let mut finder = Finder::new().progress(&mut progress);
-    if let Some(gpa) = given.vmcoreinfo {
-        finder = finder.vmcoreinfo(gpa);
-    }
-    if let Some(gpa) = given.root_table {
-        finder = finder.root(gpa);
-    }
-    if let Some(path) = &given.symbols {
-        let symbols = GivenSymbols::parse(&load(path)?)
-            .with_context(|| format!("cannot use {} for symbols", path.display()))?;
-        log.note(format_args!(
-            "{}: {} symbols",
-            path.display(),
-            symbols.count()
-        ));
-        finder = finder.symbols(symbols);
-    }
-    if let Some(path) = &given.btf {
-        let btf = btf_of(load(path)?)
-            .with_context(|| format!("cannot use {} for BTF", path.display()))?;
-        log.note(format_args!(
-            "{}: {} bytes of BTF",
-            path.display(),
-            btf.len()
-        ));
-        finder = finder.btf(btf);
-    }
-    let physical: Vec<Physical> = layouts
-        .iter()
-        .map(|layout| Rc::new(layout.clone()) as Physical)
-        .collect();
+    let finder = given.finder().progress(&mut progress);
+    let layout = |image: &RawImage| Rc::new(image.clone()) as Physical;
+    let physical: Vec<_> = layouts.iter().map(layout).collect();
     let kernel = finder
         .find(&physical)
         .with_context(|| image.path().display().to_string())?;
@@ -91,6 +74,30 @@ fn find(image: RawImage, given: &ImageArgs, log: &Log) -> Result<Opened> {
     let layout = layouts.into_iter().nth(kernel.layout()).unwrap_or(image);
     log.note(format_args!("found Linux {}", kernel.release()));
     Ok(Opened::Image(Box::new(kernel), layout))
+}
+
+/// What `args` say of the kernel.
+pub(crate) fn given(args: &ImageArgs, log: &Log) -> Result<Given> {
+    let mut given = Given {
+        vmcoreinfo: args.vmcoreinfo,
+        root: args.root_table,
+        ..Given::default()
+    };
+    if let Some(path) = &args.symbols {
+        let symbols = GivenSymbols::parse(&load(path)?)
+            .with_context(|| format!("cannot use {} for symbols", path.display()))?;
+        let (shown, count) = (path.display(), symbols.count());
+        log.note(format_args!("{shown}: {count} symbols"));
+        given.symbols = Some(symbols);
+    }
+    if let Some(path) = &args.btf {
+        let btf = btf_of(load(path)?)
+            .with_context(|| format!("cannot use {} for BTF", path.display()))?;
+        let (shown, len) = (path.display(), btf.len());
+        log.note(format_args!("{shown}: {len} bytes of BTF"));
+        given.btf = Some(btf);
+    }
+    Ok(given)
 }
 
 fn load(path: &Path) -> Result<Vec<u8>> {

@@ -80,7 +80,7 @@ pub struct Given {
 impl Given {
     /// A search that takes all of it as given.
     #[must_use]
-    pub fn finder(&self) -> Finder<'static> {
+    pub fn finder<'f>(&self) -> Finder<'f> {
         let mut finder = self.without_places();
         if let Some(gpa) = self.vmcoreinfo {
             finder = finder.vmcoreinfo(gpa);
@@ -91,7 +91,7 @@ impl Given {
         }
     }
 
-    fn without_places(&self) -> Finder<'static> {
+    fn without_places<'f>(&self) -> Finder<'f> {
         let mut finder = Finder::new();
         if let Some(symbols) = &self.symbols {
             finder = finder.symbols(symbols.clone());
