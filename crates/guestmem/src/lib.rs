@@ -21,6 +21,7 @@
 //! ```
 
 mod addr;
+mod capture_note;
 mod extents;
 mod fake;
 mod fault;
@@ -33,6 +34,7 @@ mod sigbus;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
+pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use image::{Format, Image};
