@@ -11,7 +11,8 @@ use crate::recognise::Packing;
 #[cfg(feature = "compression")]
 pub(crate) fn unpack(file: &File, packing: Packing) -> io::Result<(File, u64)> {
     let into = tempfile::tempfile_in(folder())?;
-    let file = io::BufReader::new(file);
+    let mut file = io::BufReader::new(file);
+    io::Seek::rewind(&mut file)?;
     let len = match packing {
         Packing::Gzip => pour(flate2::bufread::MultiGzDecoder::new(file), &into)?,
         Packing::Zstd => pour(zstd::Decoder::with_buffer(file)?, &into)?,
