@@ -25,6 +25,8 @@ mod extents;
 mod fake;
 mod fault;
 mod image;
+#[cfg(feature = "compression")]
+mod kdump;
 mod mapped;
 mod memory;
 mod raw;
@@ -36,6 +38,8 @@ pub use addr::{Address, ArenaPtr, Gpa, Kva};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use image::{Format, Image};
+#[cfg(feature = "compression")]
+pub use kdump::KdumpError;
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use raw::{OpenError, RawImage};
 pub use region::{ParseRegionError, Region, RegionError, Regions};

@@ -38,6 +38,15 @@ pub enum OpenError {
         /// Which file.
         path: PathBuf,
     },
+    /// It is a kdump file that cannot be read.
+    #[cfg(feature = "compression")]
+    #[error("{} cannot be read as a kdump file", path.display())]
+    Kdump {
+        /// Which file.
+        path: PathBuf,
+        /// What is the matter with it.
+        source: crate::KdumpError,
+    },
     /// The given regions contradict each other or the file.
     #[error("{} cannot have these regions", path.display())]
     Regions {
