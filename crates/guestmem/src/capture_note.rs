@@ -98,6 +98,13 @@ pub struct AbsentRun {
     pub why: Absence,
 }
 
+/// What `runs`, which are in order, say of `gpa`.
+pub(crate) fn absence_at(runs: &[AbsentRun], gpa: Gpa) -> Option<Absence> {
+    let index = runs.partition_point(|run| run.end <= gpa);
+    let run = runs.get(index).filter(|run| run.start <= gpa)?;
+    Some(run.why)
+}
+
 /// What a capture says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureNote {
@@ -205,9 +212,8 @@ impl CaptureNote {
     /// Why `gpa`, which is not in the capture, is not.
     #[must_use]
     pub fn cause(&self, gpa: Gpa) -> Cause {
-        let index = self.absent.partition_point(|run| run.end <= gpa);
-        let run = self.absent.get(index).filter(|run| run.start <= gpa);
-        run.map_or(Absence::Excluded, |run| run.why).cause(gpa)
+        let why = absence_at(&self.absent, gpa);
+        why.unwrap_or(Absence::Excluded).cause(gpa)
     }
 
     /// The content of the ELF note.
