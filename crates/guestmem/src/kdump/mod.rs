@@ -33,10 +33,8 @@ use thiserror::Error;
 use self::header::Header;
 use self::memory::{KdumpMemory, Part};
 use self::stream::Stream;
+use crate::elf::notes::{MOST_BYTES, Notes};
 use crate::{Format, Image, OpenError};
-
-/// More than a kernel's VMCOREINFO has.
-const MOST_VMCOREINFO: u64 = 1 << 20;
 
 /// Why a kdump file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -118,30 +116,59 @@ pub(crate) fn open(file: File, len: u64, path: &Path) -> Result<Image, OpenError
     })?;
     let stream = stream.map_err(refused)?;
     let header = Header::read(&stream).map_err(refused)?;
-    let vmcoreinfo = vmcoreinfo(&stream, &header);
+    let mut notes = Notes::default();
+    let read = bytes(&stream, header.notes.as_ref());
+    // Memory is there without them; a capture's are in no dump.
+    let _ = notes.parse(&read.unwrap_or_default());
+    let vmcoreinfo = bytes(&stream, header.vmcoreinfo.as_ref()).or(notes.vmcoreinfo.take());
     let mut parts = Vec::new();
     if header.split.is_some() {
         parts = split::siblings(path, &header);
     }
     parts.insert(0, Part { stream, header });
+    let facts = facts(&parts);
     let memory = KdumpMemory::new(parts).map_err(refused)?;
     if let Some(pages) = memory.missing() {
         return Err(refused(KdumpError::Missing { pages }));
     }
-    Ok(Image::new(Format::Kdump, Rc::new(memory)).with_vmcoreinfo(vmcoreinfo))
+    let mut image = Image::new(Format::Kdump, Rc::new(memory))
+        .with_vmcoreinfo(vmcoreinfo)
+        .with_roots(std::mem::take(&mut notes.roots));
+    for (name, text) in facts.into_iter().chain(notes.facts()) {
+        image = image.with_fact(name, text);
+    }
+    Ok(image)
 }
 
-/// The text of VMCOREINFO, if the file has all of it. It is a shortcut to what
-/// is in the memory as well.
-fn vmcoreinfo(stream: &Stream, header: &Header) -> Option<Vec<u8>> {
-    let place = header.vmcoreinfo.clone()?;
-    let len = place.end.checked_sub(place.start)?;
-    let len = usize::try_from(len)
-        .ok()
-        .filter(|_| len <= MOST_VMCOREINFO)?;
-    let mut text = vec![0; len];
-    stream.read(place.start, &mut text).ok()?;
-    Some(text)
+/// What is worth telling of the files.
+fn facts(parts: &[Part]) -> Vec<(&'static str, String)> {
+    let mut form = Vec::new();
+    if parts.iter().any(|part| part.stream.is_flattened()) {
+        form.push("flattened".to_owned());
+    }
+    if let 2.. = parts.len() {
+        form.push(format!("split into {} files", parts.len()));
+    }
+    let mut facts = Vec::new();
+    if !form.is_empty() {
+        facts.push(("form", form.join(", ")));
+    }
+    if parts.iter().any(|part| part.stream.is_cut()) {
+        facts.push((
+            "incomplete",
+            "the file ends before its last record does".to_owned(),
+        ));
+    }
+    facts
+}
+
+/// This part of the file, if there is one and the file has all of it.
+fn bytes(stream: &Stream, place: Option<&Range<u64>>) -> Option<Vec<u8>> {
+    let len = place?.end.checked_sub(place?.start)?;
+    let len = usize::try_from(len).ok().filter(|_| len <= MOST_BYTES)?;
+    let mut bytes = vec![0; len];
+    stream.read(place?.start, &mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// The field at `at`.

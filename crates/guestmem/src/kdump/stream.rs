@@ -45,6 +45,16 @@ impl Stream {
         Ok(Ok(Self { file, records }))
     }
 
+    /// Whether it is flattened, and ends before the mark of its end.
+    pub(super) fn is_cut(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.is_cut)
+    }
+
+    /// Whether it is flattened.
+    pub(super) fn is_flattened(&self) -> bool {
+        self.records.is_some()
+    }
+
     /// Fills `buf` from `at` on, or leaves anything in it.
     pub(super) fn read(&self, at: u64, buf: &mut [u8]) -> Result<(), Lost> {
         let Some(records) = &self.records else {
@@ -82,7 +92,11 @@ impl Stream {
 /// Which bytes of a flattened file stand where in the file that it stands
 /// for. A later record wins over an earlier one.
 #[derive(Debug, Default)]
-struct Records(BTreeMap<u64, Record>);
+struct Records {
+    by_start: BTreeMap<u64, Record>,
+    /// The mark of the end is missing.
+    is_cut: bool,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Record {
@@ -102,7 +116,7 @@ impl Records {
             let word = |at| field(&header, at).map_or(0, i64::from_be_bytes);
             let (start, size) = (word(0), word(8));
             if (start, size) == (-1, -1) {
-                break;
+                return Ok(records);
             }
             let nonsense = KdumpError::Record { at };
             let (Ok(start), Ok(size)) = (u64::try_from(start), u64::try_from(size)) else {
@@ -113,11 +127,12 @@ impl Records {
             let held = size.min(len.saturating_sub(place));
             let end = start.checked_add(held).ok_or(nonsense)?;
             records.insert(start, Record { end, place });
-            if records.0.len() > MOST_RECORDS {
+            if records.by_start.len() > MOST_RECORDS {
                 return Err(KdumpError::TooManyRecords { most: MOST_RECORDS });
             }
             at = place + held;
         }
+        records.is_cut = true;
         Ok(records)
     }
 
@@ -125,28 +140,28 @@ impl Records {
         if record.end <= start {
             return;
         }
-        let before = self.0.range(..start).next_back();
+        let before = self.by_start.range(..start).next_back();
         let mut cut = before.map(|(&at, &old)| (at, old));
         while let Some((at, old)) = cut {
             if old.end > start && at < start {
-                self.0.insert(at, Record { end: start, ..old });
+                self.by_start.insert(at, Record { end: start, ..old });
             }
             if old.end > record.end {
                 let place = old.place + (record.end - at);
-                self.0.insert(record.end, Record { place, ..old });
+                self.by_start.insert(record.end, Record { place, ..old });
             }
             if at >= start {
-                self.0.remove(&at);
+                self.by_start.remove(&at);
             }
-            let next = self.0.range(start..record.end).next();
+            let next = self.by_start.range(start..record.end).next();
             cut = next.map(|(&at, &old)| (at, old));
         }
-        self.0.insert(start, record);
+        self.by_start.insert(start, record);
     }
 
     /// Where the byte at `at` is, and how many follow it.
     fn find(&self, at: u64) -> Option<(u64, u64)> {
-        let (&start, record) = self.0.range(..=at).next_back()?;
+        let (&start, record) = self.by_start.range(..=at).next_back()?;
         let left = record.end.checked_sub(at).filter(|&left| left > 0)?;
         Some((record.place + (at - start), left))
     }
