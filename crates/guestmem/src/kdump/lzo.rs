@@ -19,7 +19,7 @@ pub(super) fn unpack(packed: &[u8], page: &mut [u8]) -> Option<()> {
         before = count.min(MANY);
     }
     loop {
-        let instruction = usize::from(input.byte()?);
+        let instruction = input.byte()?;
         let (distance, len, literals) = match instruction {
             0x40.. => {
                 let distance = (input.byte()? << 3) + (instruction >> 2 & 7) + 1;
@@ -121,5 +121,71 @@ impl Output<'_> {
         }
         self.len = end;
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(packed: &[u8], expected: Option<&[u8]>) {
+        let mut page = vec![0; expected.map_or(64, <[u8]>::len)];
+        let done = unpack(packed, &mut page);
+        assert_eq!(done.map(|()| page.as_slice()), expected, "{packed:x?}");
+    }
+
+    #[test]
+    fn instructions() {
+        const END: [u8; 3] = [0x11, 0, 0];
+        let with = |bytes: &[u8]| [bytes, &END].concat();
+        check(&END, Some(b""));
+        // Literals: short, as a first byte, and long.
+        check(&with(b"\x15abcd"), Some(b"abcd"));
+        check(&with(b"\x01abcd"), Some(b"abcd"));
+        check(
+            &with(&[b"\0\x01".as_slice(), &[7; 19]].concat()),
+            Some(&[7; 19]),
+        );
+        // Matches of each kind, and one that reaches into itself.
+        check(&with(b"\x15abcd\x6c\0"), Some(b"abcdabcd"));
+        check(&with(b"\x15abcd\x22\x0c\0"), Some(b"abcdabcd"));
+        check(&with(b"\x13ab\x04\0\x13xy"), None);
+        check(&with(b"\x13ab\x04\0"), Some(b"abab"));
+        check(&with(b"\x14abc\x09\0z"), Some(b"abcabz"));
+        check(&with(b"\x12a\x20\x01\0\0"), Some(&[b'a'; 35]));
+        // What goes out of bounds, on either side.
+        check(&with(b"\x15abcd\x6c\x01"), None);
+        check(&with(b"\x15abcd\x01\0"), None);
+        check(b"\x15abcd", None);
+        check(b"\x15ab", None);
+        check(&[0; 4096], None);
+        check(&with(b"\x12a\x20\0\0\0\x01\0\0"), None);
+        check(&[END.as_slice(), b"more"].concat(), None);
+        check(b"", None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(
+            runs in prop::collection::vec((any::<u8>(), 1usize..3000, 0u8..4), 1..40),
+        ) {
+            let mut page = Vec::new();
+            for (byte, len, step) in runs {
+                page.extend((0..len).map(|at| {
+                    byte.wrapping_add(step.wrapping_mul(u8::try_from(at % 256).unwrap()))
+                }));
+            }
+            let packed = lzokay_native::compress(&page).unwrap();
+            let mut unpacked = vec![0; page.len()];
+            prop_assert_eq!(unpack(&packed, &mut unpacked), Some(()));
+            prop_assert_eq!(unpacked, page);
+        }
+
+        #[test]
+        fn noise_does_no_harm(noise in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = unpack(&noise, &mut [0; 4096]);
+        }
     }
 }

@@ -141,22 +141,24 @@ impl Records {
             return;
         }
         let before = self.by_start.range(..start).next_back();
-        let mut cut = before.map(|(&at, &old)| (at, old));
-        while let Some((at, old)) = cut {
-            if old.end > start && at < start {
-                self.by_start.insert(at, Record { end: start, ..old });
-            }
-            if old.end > record.end {
-                let place = old.place + (record.end - at);
-                self.by_start.insert(record.end, Record { place, ..old });
-            }
-            if at >= start {
-                self.by_start.remove(&at);
-            }
-            let next = self.by_start.range(start..record.end).next();
-            cut = next.map(|(&at, &old)| (at, old));
+        let before = before.map(|(&at, &old)| (at, old));
+        if let Some((at, old)) = before.filter(|(_, old)| old.end > start) {
+            self.by_start.insert(at, Record { end: start, ..old });
+            self.keep_end(at, old, record.end);
+        }
+        while let Some((&at, &old)) = self.by_start.range(start..record.end).next() {
+            self.by_start.remove(&at);
+            self.keep_end(at, old, record.end);
         }
         self.by_start.insert(start, record);
+    }
+
+    /// Keeps of the record `old` at `at` what is from `from` on.
+    fn keep_end(&mut self, at: u64, old: Record, from: u64) {
+        if old.end > from {
+            let place = old.place + (from - at);
+            self.by_start.insert(from, Record { place, ..old });
+        }
     }
 
     /// Where the byte at `at` is, and how many follow it.
