@@ -11,7 +11,7 @@ use crate::{Address, CaptureNote, Gpa};
 
 /// More than the notes of a thousand CPUs need, or of a capture with many
 /// gaps.
-const MOST_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_BYTES: u64 = 16 << 20;
 
 /// More root tables than are worth trying.
 const MOST_ROOTS: usize = 256;
@@ -23,15 +23,15 @@ const QEMU_CR3: usize = 416;
 
 /// What the notes tell.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// How many there are of each name.
     names: BTreeMap<String, usize>,
     /// What is wrong with them.
     problem: Option<&'static str>,
     /// The text of the VMCOREINFO.
-    pub(super) vmcoreinfo: Option<Vec<u8>>,
+    pub(crate) vmcoreinfo: Option<Vec<u8>>,
     /// CR3 of each CPU.
-    pub(super) roots: Vec<Gpa>,
+    pub(crate) roots: Vec<Gpa>,
     /// What a capture says of itself.
     pub(super) capture: Option<CaptureNote>,
 }
@@ -64,7 +64,8 @@ impl Notes {
         Ok(notes)
     }
 
-    fn parse(&mut self, mut bytes: &[u8]) -> Result<(), ElfError> {
+    /// Adds the notes in `bytes`.
+    pub(crate) fn parse(&mut self, mut bytes: &[u8]) -> Result<(), ElfError> {
         while !bytes.is_empty() {
             let Some((note, rest)) = Note::split(bytes) else {
                 // What is too short for a note's header pads the segment.
@@ -104,7 +105,7 @@ impl Notes {
     }
 
     /// What is worth telling of them.
-    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let named = self
             .names
             .iter()
