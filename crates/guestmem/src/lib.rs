@@ -36,6 +36,7 @@ pub use addr::{Address, ArenaPtr, Gpa, Kva};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use image::{Format, Image};
+pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use raw::{OpenError, RawImage};
 pub use region::{ParseRegionError, Region, RegionError, Regions};

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 
-use crate::mapped::MappedFile;
+use crate::mapped::{Contents, MappedFile};
 use crate::{
     Address, Cause, Fault, Gpa, Memory, PhysicalMemory, Region, RegionError, Regions, Span,
 };
@@ -91,7 +91,7 @@ impl RawImage {
                 path: path.to_owned(),
             });
         }
-        let file = MappedFile::new(file, len).map_err(io("map"))?;
+        let file = MappedFile::new(file, len, Contents::Still).map_err(io("map"))?;
         Ok(Self {
             regions: Regions::flat(len),
             file: Rc::new(file),
@@ -181,7 +181,7 @@ impl PhysicalMemory for RawImage {
             let skip = from.get().saturating_sub(region.gpa.get());
             let offset = region.file_offset.checked_add(skip)?;
             let end = region.file_offset + region.len;
-            let (start, stop) = self.file.extents().next(offset)?;
+            let (start, stop) = self.file.next_data(offset)?;
             let stop = stop.min(end);
             (skip < region.len && start < stop).then(|| Span {
                 start: Gpa::new(region.gpa.get() + (start - region.file_offset)),
