@@ -23,8 +23,8 @@ use crate::error::start;
 /// The longest message that is taken: no answer that we ask for is near it.
 const LONGEST: usize = 16 << 20;
 
-/// The shortest wait that the system takes for one.
-const INSTANT: Duration = Duration::from_micros(1);
+/// Waits that the system takes for what they are: none is endless.
+const WAITS: (Duration, Duration) = (Duration::from_micros(1), Duration::from_secs(1 << 30));
 
 /// Ends a command that a process did not live to finish: QMP forgets what
 /// precedes this byte, which no JSON has.
@@ -55,6 +55,7 @@ enum Silence {
 impl Client {
     /// Connects, and is greeted.
     pub(crate) fn connect(socket: &Path, timeout: Duration) -> Result<Self, Error> {
+        let timeout = timeout.clamp(WAITS.0, WAITS.1);
         let stream = stream(socket, timeout).map_err(|errno| Error::Connect {
             socket: socket.to_owned(),
             source: errno.into(),
@@ -189,7 +190,7 @@ impl Client {
             if left.is_zero() {
                 return Err(Silence::Late);
             }
-            self.stream.set_read_timeout(Some(left.max(INSTANT)))?;
+            self.stream.set_read_timeout(Some(left))?;
             let mut more = [0; 64 << 10];
             let got = self.stream.read(&mut more)?;
             if got == 0 {
@@ -247,7 +248,6 @@ fn stream(socket: &Path, timeout: Duration) -> Result<UnixStream, Errno> {
         SockFlag::SOCK_CLOEXEC,
         None,
     )?;
-    let timeout = timeout.max(INSTANT);
     let seconds = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
     let wait = TimeVal::new(seconds, timeout.subsec_micros().into());
     // It holds for connecting, too, which waits where many others do.
