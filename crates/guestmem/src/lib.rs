@@ -47,6 +47,7 @@ pub use fault::{Cause, Fault};
 pub use image::{Format, Image};
 #[cfg(feature = "compression")]
 pub use kdump::KdumpError;
+pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use open::OpenError;
 pub use raw::RawImage;

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::{KdumpError, field};
-use crate::mapped::MappedFile;
+use crate::mapped::{Contents, MappedFile};
 
 /// First bytes of a flattened file.
 const FLATTENED: &[u8] = b"makedumpfile";
@@ -41,7 +41,7 @@ impl Stream {
             Ok(records) => records,
             Err(error) => return Ok(Err(error)),
         };
-        let file = MappedFile::new(file, len)?;
+        let file = MappedFile::new(file, len, Contents::Still)?;
         Ok(Ok(Self { file, records }))
     }
 
