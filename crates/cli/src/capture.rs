@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use bpfmaps::BpfMapAccessor;
 use freeze::capture::{Found, Prepared, Scope};
-use guestmem::{Format, PAGE};
+use guestmem::PAGE;
 use zstd::Encoder;
 
 use crate::Outcome;
@@ -37,7 +37,7 @@ pub(crate) fn capture(args: &args::Capture) -> Result<Outcome> {
     let given = source::given(&args.image, &log)?;
     let (kernel, format) = match source::open_with(source, &args.image, &given, &log)? {
         Opened::Live => return Err(live().into()),
-        Opened::Image(kernel, _) => (kernel, Format::Raw),
+        Opened::Image(kernel, image) => (kernel, image.format()),
     };
     let found = Found::known(&kernel, format, given)?;
     let scope = scope(&found, args)?;

@@ -7,7 +7,6 @@
 mod args;
 mod capture;
 mod commands;
-mod detect;
 mod failure;
 mod info;
 mod inner;
