@@ -51,14 +51,16 @@ pub(crate) const EXIT_STATUS: Section = (
 );
 
 const SOURCE_HELP: &str = "\
-Where the kernel is: `live`, or the path of a raw memory image
+Where the kernel is: `live`, or the path of a memory image
 
 `live` is the running kernel. Its maps are read through bpf(2), which takes root \
 (CAP_SYS_ADMIN); nothing of them is changed.
 
-An image is a machine's physical memory, byte for byte: the file behind QEMU's \
-memory-backend-file (with share=on), what `pmemsave` in QEMU's monitor writes, or the memory \
-file of a Firecracker snapshot. Pause the machine first. Nothing else is needed: release, \
+An image is a machine's physical memory: an ELF core, as `dump-guest-memory` in QEMU's monitor, \
+`virsh dump --memory-only` and kdump write it; or the bytes themselves, as in the file behind \
+QEMU's memory-backend-file (with share=on), what `pmemsave` writes, or the memory file of a \
+Firecracker snapshot. Each of them may be packed by gzip or zstd: it is unpacked into a file \
+without a name in TMPDIR or /var/tmp. Pause the machine first. Nothing else is needed: release, \
 symbols and types are found in the image itself.
 
 For a file that is called `live`, give `./live`.";
@@ -256,9 +258,9 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ImageArgs {
     /// Where a part of the file lies in physical memory (repeatable)
     ///
-    /// All numbers in bytes, decimal or 0x…. Without it, the whole file starts at address 0, and
-    /// the usual hole below 4 GiB of larger machines is found by trying. Example, a q35 guest with
-    /// 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
+    /// For raw memory. All numbers in bytes, decimal or 0x…. Without it, the whole file starts at
+    /// address 0, and the usual hole below 4 GiB of larger machines is found by trying. Example, a
+    /// q35 guest with 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
     #[arg(long, value_name = "FILE_OFFSET:GPA:LEN")]
     pub(crate) region: Vec<Region>,
     /// Physical address of the VMCOREINFO to believe

@@ -119,7 +119,7 @@ fn after_search(error: &kernel::Error) -> Option<&'static str> {
     Some(match error {
         Error::NoVmcoreinfo { .. } => {
             "pass the whole memory of a machine that has booted Linux with CONFIG_VMCORE_INFO or \
-             CONFIG_CRASH_CORE, uncompressed"
+             CONFIG_CRASH_CORE"
         }
         Error::NotVmcoreinfo { .. } => "leave --vmcoreinfo out to have it searched for",
         Error::NothingProved { .. } => {
