@@ -27,6 +27,8 @@ mod extents;
 mod fake;
 mod fault;
 mod image;
+#[cfg(feature = "compression")]
+mod kdump;
 mod mapped;
 mod memory;
 mod open;
@@ -43,6 +45,9 @@ pub use elf::ElfError;
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use image::{Format, Image};
+#[cfg(feature = "compression")]
+pub use kdump::KdumpError;
+pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use open::OpenError;
 pub use raw::RawImage;

@@ -77,6 +77,15 @@ pub enum OpenError {
         /// What is the matter with it.
         source: ElfError,
     },
+    /// It is a kdump file that cannot be read.
+    #[cfg(feature = "compression")]
+    #[error("{} cannot be read as a kdump file", path.display())]
+    Kdump {
+        /// Which file.
+        path: PathBuf,
+        /// What is the matter with it.
+        source: crate::KdumpError,
+    },
     /// Regions were given for what says itself where its memory lies.
     #[error("{} is no raw memory: it says itself where its parts lie", path.display())]
     NotRaw {
@@ -107,7 +116,7 @@ impl OpenError {
 
 impl Image {
     /// Opens the file at `path` as what its first bytes say that it is: an ELF
-    /// core, or else raw memory.
+    /// core, a kdump file, or else raw memory.
     ///
     /// What is compressed by gzip or zstd is first unpacked, into a temporary
     /// file without a name in `TMPDIR` or `/var/tmp`.
@@ -133,6 +142,9 @@ impl Image {
         };
         let image = match kind {
             Kind::Elf => elf::open(file, len, path)?,
+            #[cfg(feature = "compression")]
+            Kind::Kdump => crate::kdump::open(file, len, path)?,
+            #[cfg(not(feature = "compression"))]
             Kind::Kdump => {
                 let (path, what) = (path.to_owned(), Foreign::Kdump);
                 return Err(OpenError::Foreign { path, what });

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::mapped::MappedFile;
+use crate::mapped::{Contents, MappedFile};
 use crate::open::open_file;
 use crate::{Address, Cause, Fault, Gpa, Memory, OpenError, PhysicalMemory, Region, Regions, Span};
 
@@ -35,7 +35,8 @@ impl RawImage {
 
     /// The `len` bytes of `file`, which is, or came out of, the one at `path`.
     pub(crate) fn new(file: File, len: u64, path: &Path) -> Result<Self, OpenError> {
-        let file = MappedFile::new(file, len).map_err(OpenError::io("map", path))?;
+        let file =
+            MappedFile::new(file, len, Contents::Still).map_err(OpenError::io("map", path))?;
         Ok(Self {
             regions: Regions::flat(len),
             file: Rc::new(file),
@@ -126,7 +127,7 @@ impl PhysicalMemory for RawImage {
             let skip = from.get().saturating_sub(region.gpa.get());
             let offset = region.file_offset.checked_add(skip)?;
             let end = region.file_offset + region.len;
-            let (start, stop) = self.file.extents().next(offset)?;
+            let (start, stop) = self.file.next_data(offset)?;
             let stop = stop.min(end);
             (start < stop).then(|| Span {
                 start: Gpa::new(region.gpa.get() + (start - region.file_offset)),

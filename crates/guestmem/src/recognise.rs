@@ -58,7 +58,7 @@ pub enum Foreign {
     Lz4,
     /// Compressed by bzip2.
     Bzip2,
-    /// A kdump file.
+    /// A kdump file, to a build that cannot unpack its pages.
     Kdump,
     /// Letters.
     Text,
@@ -74,7 +74,7 @@ impl fmt::Display for Foreign {
             Self::Xz => "compressed (xz), which is not unpacked",
             Self::Lz4 => "compressed (lz4), which is not unpacked",
             Self::Bzip2 => "compressed (bzip2), which is not unpacked",
-            Self::Kdump => "a kdump dump, which this version does not read",
+            Self::Kdump => "a kdump file, which this build without `compression` does not read",
             Self::Text => "text, not memory",
         })
     }

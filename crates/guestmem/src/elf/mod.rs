@@ -7,7 +7,7 @@
 
 mod headers;
 mod memory;
-mod notes;
+pub(crate) mod notes;
 
 use std::fs::File;
 use std::path::Path;

@@ -11,7 +11,7 @@ use crate::{Address, CaptureNote, Gpa};
 
 /// More than the notes of a thousand CPUs need, or of a capture with many
 /// gaps.
-const MOST_BYTES: u64 = 16 << 20;
+pub(crate) const MOST_BYTES: u64 = 16 << 20;
 
 /// How many names of notes are told, and how many bytes of each.
 const SHOWN: usize = 8;
@@ -30,7 +30,7 @@ const QEMU_CR3: usize = 416;
 
 /// What the notes tell.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     /// How many there are of each of the first names.
     names: BTreeMap<String, usize>,
     /// How many have other names.
@@ -38,9 +38,9 @@ pub(super) struct Notes {
     /// What is wrong with them.
     problem: Option<&'static str>,
     /// The text of the VMCOREINFO.
-    pub(super) vmcoreinfo: Option<Vec<u8>>,
+    pub(crate) vmcoreinfo: Option<Vec<u8>>,
     /// CR3 of each CPU.
-    pub(super) roots: Vec<Gpa>,
+    pub(crate) roots: Vec<Gpa>,
     /// What a capture says of itself.
     pub(super) capture: Option<CaptureNote>,
 }
@@ -73,7 +73,8 @@ impl Notes {
         Ok(notes)
     }
 
-    fn parse(&mut self, mut bytes: &[u8]) -> Result<(), ElfError> {
+    /// Adds the notes in `bytes`.
+    pub(crate) fn parse(&mut self, mut bytes: &[u8]) -> Result<(), ElfError> {
         while !bytes.is_empty() {
             let Some((note, rest)) = Note::split(bytes) else {
                 // What is too short for a note's header pads the segment.
@@ -127,7 +128,7 @@ impl Notes {
     }
 
     /// What is worth telling of them.
-    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let named = self.names.iter().map(|(name, count)| match count {
             1 => name.clone(),
             count => format!("{count} {name}"),
