@@ -20,6 +20,7 @@
 //! assert_eq!(fault.addr, Gpa::new(0x1004)); // the first byte that is not there
 //! ```
 
+mod absence;
 mod addr;
 mod capture_note;
 mod elf;
@@ -39,8 +40,9 @@ mod region;
 mod sigbus;
 mod windows;
 
+pub use absence::{Absence, AbsentRun};
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
-pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
+pub use capture_note::{CaptureNote, CaptureNoteError};
 pub use elf::ElfError;
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
