@@ -53,7 +53,7 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 fn after_open(error: &OpenError) -> Option<&'static str> {
-    use guestmem::{ElfError, Foreign};
+    use guestmem::{ElfError, Foreign, KdumpError};
     Some(match error {
         OpenError::NotAFile { .. } => "name the file with the memory in it",
         OpenError::Empty { .. } => {
@@ -93,6 +93,15 @@ fn after_open(error: &OpenError) -> Option<&'static str> {
             }
             ElfError::Not64Bit | ElfError::BigEndian => return None,
             ElfError::Capture(_) => "is the file whole? a later version may have made it",
+            _ => "is the file whole?",
+        },
+        OpenError::Kdump { source, .. } => match source {
+            KdumpError::BigEndian | KdumpError::Not64Bit => return None,
+            KdumpError::Version { .. } => "a later version may read it",
+            KdumpError::TooManyRecords { .. } => {
+                "put it in order first: makedumpfile -R ORDERED < FILE"
+            }
+            KdumpError::Missing { .. } => "put all files of the dump into one folder",
             _ => "is the file whole?",
         },
         OpenError::NotRaw { .. } => "leave --region out",
