@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use guestmem::OpenError;
 use thiserror::Error;
@@ -55,6 +56,14 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
 fn after_open(error: &OpenError) -> Option<&'static str> {
     use guestmem::{ElfError, Foreign, KdumpError};
     Some(match error {
+        OpenError::Io { path, source, .. } if path == Path::new("/proc/kcore") => {
+            match source.kind() {
+                ErrorKind::NotFound => {
+                    "the running kernel has none (CONFIG_PROC_KCORE); leave out --via kcore"
+                }
+                _ => "reading /proc/kcore takes CAP_SYS_RAWIO: run it as root",
+            }
+        }
         OpenError::NotAFile { .. } => "name the file with the memory in it",
         OpenError::Empty { .. } => {
             "pass the memory of a machine that runs or is paused; QEMU fills the file only with \
