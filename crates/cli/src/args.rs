@@ -83,18 +83,26 @@ impl Cli {
     pub(crate) fn of_process() -> Self {
         let cli = Self::parse();
         let (source, image) = match &cli.command {
-            Command::Info(args) => (&args.source.source, &args.image),
-            Command::Maps(args) => (&args.source.source, &args.image),
-            Command::Dump(args) => (&args.source.source, &args.image),
-            Command::Progs(args) => (&args.source.source, &args.image),
+            Command::Info(args) => (&args.source, &args.image),
+            Command::Maps(args) => (&args.source, &args.image),
+            Command::Dump(args) => (&args.source, &args.image),
+            Command::Progs(args) => (&args.source, &args.image),
             Command::Completions { .. } | Command::Man { .. } => return cli,
         };
-        if *source == Source::Live && *image != ImageArgs::default() {
-            let why = "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory \
-                       images: `live` needs none of them";
+        let refuse = |why| -> () {
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
-                .exit();
+                .exit()
+        };
+        match (&source.source, source.via) {
+            // Its memory is searched as an image's is.
+            (Source::Live, Some(Via::Kcore)) => {}
+            (Source::Live, _) if *image != ImageArgs::default() => refuse(
+                "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory images: \
+                 `live` needs none of them",
+            ),
+            (Source::Live, _) | (_, None) => {}
+            (_, Some(_)) => refuse("--via is for the running kernel, which is the source `live`"),
         }
         cli
     }
@@ -246,6 +254,11 @@ pub(crate) struct SourceArgs {
     #[arg(value_parser = OsStringValueParser::new().map(Source::from))]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) source: Source,
+    /// Through what to read the running kernel's memory
+    ///
+    /// Only for the source `live`.
+    #[arg(long, value_enum)]
+    pub(crate) via: Option<Via>,
     /// Say on stderr what is tried, what is found, and how long it takes
     #[arg(long, short)]
     pub(crate) verbose: bool,
@@ -308,6 +321,20 @@ pub(crate) enum Source {
     Qmp(PathBuf),
     /// The one in a file.
     Path(PathBuf),
+}
+
+/// Through what the running kernel is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// bpf(2), and where that does not tell, the first of the next two that there is
+    #[default]
+    Auto,
+    /// bpf(2), and a small BPF program that copies memory out
+    Program,
+    /// /proc/kcore alone: everything is found in memory, as in an image; nothing is asked of bpf(2)
+    Kcore,
+    /// bpf(2) alone
+    Bpf,
 }
 
 impl AllocatorArgs {

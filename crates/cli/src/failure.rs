@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use guestmem::OpenError;
 use thiserror::Error;
@@ -53,8 +54,16 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 fn after_open(error: &OpenError) -> Option<&'static str> {
-    use guestmem::{ElfError, Foreign};
+    use guestmem::{ElfError, Foreign, KdumpError};
     Some(match error {
+        OpenError::Io { path, source, .. } if path == Path::new("/proc/kcore") => {
+            match source.kind() {
+                ErrorKind::NotFound => {
+                    "the running kernel has none (CONFIG_PROC_KCORE); leave out --via kcore"
+                }
+                _ => "reading /proc/kcore takes CAP_SYS_RAWIO: run it as root",
+            }
+        }
         OpenError::NotAFile { .. } => "name the file with the memory in it",
         OpenError::Empty { .. } => {
             "pass the memory of a machine that runs or is paused; QEMU fills the file only with \
@@ -93,6 +102,15 @@ fn after_open(error: &OpenError) -> Option<&'static str> {
             }
             ElfError::Not64Bit | ElfError::BigEndian => return None,
             ElfError::Capture(_) => "is the file whole? a later version may have made it",
+            _ => "is the file whole?",
+        },
+        OpenError::Kdump { source, .. } => match source {
+            KdumpError::BigEndian | KdumpError::Not64Bit => return None,
+            KdumpError::Version { .. } => "a later version may read it",
+            KdumpError::TooManyRecords { .. } => {
+                "put it in order first: makedumpfile -R ORDERED < FILE"
+            }
+            KdumpError::Missing { .. } => "put all files of the dump into one folder",
             _ => "is the file whole?",
         },
         OpenError::NotRaw { .. } => "leave --region out",

@@ -28,6 +28,7 @@ mod extents;
 mod fake;
 mod fault;
 mod image;
+mod kcore;
 #[cfg(feature = "compression")]
 mod kdump;
 mod mapped;
