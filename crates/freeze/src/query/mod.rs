@@ -1,0 +1,18 @@
+//! What is asked of a dump: maps, entries, variables, slots.
+
+mod document;
+mod dump;
+mod error;
+mod key;
+mod map;
+mod nearest;
+mod slots;
+mod value;
+mod vars;
+
+pub use dump::Dump;
+pub use error::QueryError;
+pub use map::{Entry, MapView};
+pub use nearest::Listed;
+pub use slots::{Slot, Slots};
+pub use value::Value;
