@@ -63,6 +63,10 @@ pub(crate) enum Form {
     /// The kernel's memory (`bpf_prog.insnsi`).
     Memory,
     /// bpf(2) (`bpf_insn_prepare_dump` in `kernel/bpf/syscall.c`).
+    #[cfg_attr(
+        not(any(test, feature = "live")),
+        expect(dead_code, reason = "only the running kernel is asked by bpf(2)")
+    )]
     Dump,
 }
 

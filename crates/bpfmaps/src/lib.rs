@@ -34,6 +34,7 @@ mod entry;
 mod error;
 mod guest;
 mod info;
+#[cfg(feature = "live")]
 mod live;
 mod map_type;
 mod object;
@@ -52,6 +53,7 @@ pub use entry::{Bytes, CpuValue, Entry, Frame, RecordState, SlotAt};
 pub use error::{Error, NoMemory, NoUser};
 pub use guest::Guest;
 pub use info::{Arch, Cpus, KernelInfo, MapInfo, Maps};
+#[cfg(feature = "live")]
 pub use live::{Fetch, Live, Via};
 pub use map_type::MapType;
 pub use object::{Object, ObjectKind, ProgRef, Socket, Symbol};

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bpfmaps::{BpfMapAccessor, Guest, Live};
 use goblin::elf::Elf;
-use guestmem::RawImage;
+use guestmem::{Physical, RawImage};
 use kernel::{Finder, GivenSymbols, Kernel};
 
 use crate::args::{ImageArgs, Source};
@@ -76,8 +77,12 @@ fn find(image: RawImage, given: &ImageArgs, log: &Log) -> Result<Opened> {
         ));
         finder = finder.btf(btf);
     }
+    let physical: Vec<Physical> = layouts
+        .iter()
+        .map(|layout| Rc::new(layout.clone()) as Physical)
+        .collect();
     let kernel = finder
-        .find_in_layouts(&layouts)
+        .find(&physical)
         .with_context(|| image.path().display().to_string())?;
     drop(bar);
     for candidate in kernel.candidates() {

@@ -181,6 +181,17 @@ pub trait PhysicalMemory: Memory<Gpa> {
 
     /// How many bytes of RAM the image stands for, holes included.
     fn size(&self) -> u64;
+
+    /// The offset of the byte at `gpa` in the image's file, for images that
+    /// may have several layouts.
+    fn offset_of(&self, _gpa: Gpa) -> Option<u64> {
+        None
+    }
+
+    /// The address of the byte at this offset of the image's file.
+    fn gpa_of(&self, _offset: u64) -> Option<Gpa> {
+        None
+    }
 }
 
 /// Physical memory that several layers share.
@@ -194,6 +205,14 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
     fn size(&self) -> u64 {
         (**self).size()
     }
+
+    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
+        (**self).offset_of(gpa)
+    }
+
+    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
+        (**self).gpa_of(offset)
+    }
 }
 
 impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
@@ -203,6 +222,14 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
 
     fn size(&self) -> u64 {
         (**self).size()
+    }
+
+    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
+        (**self).offset_of(gpa)
+    }
+
+    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
+        (**self).gpa_of(offset)
     }
 }
 

@@ -197,6 +197,14 @@ impl PhysicalMemory for RawImage {
             .map(|region| region.len)
             .sum()
     }
+
+    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
+        self.regions.offset_of(gpa)
+    }
+
+    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
+        self.regions.gpa_of(offset)
+    }
 }
 
 #[cfg(test)]

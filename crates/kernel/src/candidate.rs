@@ -26,8 +26,8 @@ const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// One VMCOREINFO of the image and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Where it is.
-    pub gpa: Gpa,
+    /// Where in memory it is, if that is where it was found.
+    pub gpa: Option<Gpa>,
     /// Which copy it is.
     pub copy: Copy,
     /// The release that it names.
@@ -44,7 +44,11 @@ impl fmt::Display for Candidate {
             release,
             verdict,
         } = self;
-        write!(f, "Linux {release} ({copy} at physical {gpa}): {verdict}")
+        write!(f, "Linux {release} ({copy}")?;
+        if let Some(gpa) = gpa {
+            write!(f, " at physical {gpa}")?;
+        }
+        write!(f, "): {verdict}")
     }
 }
 

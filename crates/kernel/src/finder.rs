@@ -3,16 +3,17 @@
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::fmt;
-use std::rc::Rc;
 
-use guestmem::{Address, Cause, Fault, Gpa, Kva, Memory, MemoryExt, Physical, RawImage, Span};
+use guestmem::{
+    Address, Cause, Fault, Gpa, Image, Kva, Memory, MemoryExt, Physical, RawImage, Span,
+};
 use pagewalk::{AddressSpace, Mapping};
 
 use crate::btf_section;
 use crate::candidate::{Candidate, Proof, Verdict, prove};
 use crate::machine::Kernel;
 use crate::symbols::{GivenSymbols, Symbols};
-use crate::vmcoreinfo::{self, Vmcoreinfo};
+use crate::vmcoreinfo::{self, Copy, Vmcoreinfo};
 use crate::{Error, Kallsyms, PerCpu};
 
 /// `version` in `struct new_utsname`: the fourth string of 65 bytes (UAPI).
@@ -24,6 +25,8 @@ const UTS_VERSION: u64 = 3 * 65;
 pub struct Finder<'f> {
     vmcoreinfo: Option<Gpa>,
     root: Option<Gpa>,
+    note: Option<Vmcoreinfo>,
+    roots: Vec<Gpa>,
     symbols: Option<GivenSymbols>,
     btf: Option<Vec<u8>>,
     progress: Option<&'f mut dyn FnMut(u64, u64)>,
@@ -86,6 +89,22 @@ impl<'f> Finder<'f> {
         self
     }
 
+    /// Considers first the VMCOREINFO with this text, which came with a dump,
+    /// and searches only if its kernel is not there.
+    #[must_use]
+    pub fn note(mut self, text: Option<&[u8]>) -> Self {
+        self.note = text.and_then(Vmcoreinfo::parse);
+        self
+    }
+
+    /// Tries these root tables where the noted one does not lead to the
+    /// kernel: what the machine's CPUs had in CR3.
+    #[must_use]
+    pub fn roots(mut self, roots: &[Gpa]) -> Self {
+        self.roots = roots.to_vec();
+        self
+    }
+
     /// Finds the kernel in a raw image, under whichever of its possible
     /// layouts is the true one.
     ///
@@ -93,32 +112,18 @@ impl<'f> Finder<'f> {
     ///
     /// See [`find`](Self::find).
     pub fn find_in_image(self, image: &RawImage) -> Result<Kernel, Error> {
-        self.find_in_layouts(&image.candidates())
+        self.find_in(&Image::raw(image))
     }
 
-    /// Finds the kernel in a raw image that has one of these layouts.
+    /// Finds the kernel in an image, by whatever came with it.
     ///
     /// # Errors
     ///
     /// See [`find`](Self::find).
-    pub fn find_in_layouts(self, images: &[RawImage]) -> Result<Kernel, Error> {
-        let layouts: Vec<Physical> = images
-            .iter()
-            .map(|image| Rc::new(image.clone()) as Physical)
-            .collect();
-        let (mut kernel, searched) = self.find_and_tell(&layouts)?;
-        let searched = images.get(searched).map(RawImage::regions);
-        let chosen = images.get(kernel.layout()).map(RawImage::regions);
-        if let (Some(searched), Some(chosen)) = (searched, chosen) {
-            // They were found under another layout.
-            for candidate in &mut kernel.candidates {
-                let offset = searched.offset_of(candidate.gpa);
-                if let Some(gpa) = offset.and_then(|offset| chosen.gpa_of(offset)) {
-                    candidate.gpa = gpa;
-                }
-            }
-        }
-        Ok(kernel)
+    pub fn find_in(self, image: &Image) -> Result<Kernel, Error> {
+        self.note(image.vmcoreinfo())
+            .roots(image.roots())
+            .find(image.layouts())
     }
 
     /// Finds the kernel in physical memory of which one of `layouts` is true.
@@ -129,14 +134,21 @@ impl<'f> Finder<'f> {
     ///
     /// If there is no kernel or more than one, or if its symbols or BTF
     /// cannot be read and were not given.
-    pub fn find(self, layouts: &[Physical]) -> Result<Kernel, Error> {
-        self.find_and_tell(layouts).map(|(kernel, _)| kernel)
-    }
-
-    /// The kernel, and the layout under which its candidates were found.
-    fn find_and_tell(mut self, layouts: &[Physical]) -> Result<(Kernel, usize), Error> {
-        let (searched, places) = self.places(layouts)?;
+    pub fn find(mut self, layouts: &[Physical]) -> Result<Kernel, Error> {
         let mut candidates = Vec::new();
+        if let Some(note) = self.note.take().filter(|_| self.vmcoreinfo.is_none()) {
+            let (verdict, proof) = self.prove(layouts, &note);
+            candidates.push(Candidate {
+                gpa: None,
+                copy: Copy::Carried,
+                release: note.release().to_owned(),
+                verdict,
+            });
+            if let Some((proof, layout)) = proof {
+                return self.describe(proof, layout, note, candidates);
+            }
+        }
+        let (searched, places) = self.places(layouts)?;
         let mut first: Option<(Proof, usize, Vmcoreinfo)> = None;
         let mut several = false;
         for gpa in places {
@@ -149,7 +161,7 @@ impl<'f> Finder<'f> {
             };
             let (verdict, proof) = self.prove(layouts, &note);
             candidates.push(Candidate {
-                gpa,
+                gpa: Some(gpa),
                 copy,
                 release: note.release().to_owned(),
                 verdict,
@@ -161,18 +173,21 @@ impl<'f> Finder<'f> {
                 }
             }
         }
-        match first {
-            _ if candidates.is_empty() => {
-                let bytes = layouts.first().map_or(0, |physical| physical.size());
-                Err(Error::NoVmcoreinfo { bytes })
-            }
-            _ if several => Err(Error::Several { candidates }),
-            Some((proof, layout, note)) => {
-                let kernel = self.describe(proof, layout, note, candidates)?;
-                Ok((kernel, searched))
-            }
-            None => Err(Error::NothingProved { candidates }),
+        if several {
+            return Err(Error::Several { candidates });
         }
+        if let Some((proof, layout, note)) = first {
+            if let (Some(searched), Some(chosen)) = (layouts.get(searched), layouts.get(layout)) {
+                relocate(&mut candidates, searched, chosen);
+            }
+            return self.describe(proof, layout, note, candidates);
+        }
+        Err(match candidates.as_slice() {
+            [] => Error::NoVmcoreinfo {
+                bytes: layouts.first().map_or(0, |physical| physical.size()),
+            },
+            _ => Error::NothingProved { candidates },
+        })
     }
 
     /// Where to consider a VMCOREINFO, and under which of the layouts.
@@ -200,7 +215,7 @@ impl<'f> Finder<'f> {
         let mut refusal = None;
         let mut proofs = Vec::new();
         for (index, physical) in layouts.iter().enumerate() {
-            match prove(physical, note, self.root) {
+            match self.prove_in(physical, note) {
                 Ok(proof) => proofs.push((proof, index)),
                 // The likeliest layout's refusal says most.
                 Err(why) => {
@@ -227,6 +242,19 @@ impl<'f> Finder<'f> {
                 (Verdict::Refused(refusal), None)
             }
         }
+    }
+
+    /// Proves `note` under one layout, by the root table that was given, else
+    /// by the noted one, else by those that the CPUs had.
+    fn prove_in(&self, physical: &Physical, note: &Vmcoreinfo) -> Result<Proof, crate::Refusal> {
+        let proof = prove(physical, note, self.root);
+        if proof.is_ok() || self.root.is_some() {
+            return proof;
+        }
+        let mut by_cpus = self.roots.iter();
+        by_cpus
+            .find_map(|&root| prove(physical, note, Some(root)).ok())
+            .map_or(proof, Ok)
     }
 
     /// Reads what there is to know of a kernel that was proved.
@@ -281,6 +309,17 @@ impl<'f> Finder<'f> {
             version,
             loaded: std::cell::OnceCell::new(),
         })
+    }
+}
+
+/// Says of candidates that were found under one layout where they are under
+/// another.
+fn relocate(candidates: &mut [Candidate], searched: &Physical, chosen: &Physical) {
+    for gpa in candidates.iter_mut().filter_map(|found| found.gpa.as_mut()) {
+        let offset = searched.offset_of(*gpa);
+        if let Some(there) = offset.and_then(|offset| chosen.gpa_of(offset)) {
+            *gpa = there;
+        }
     }
 }
 

@@ -27,13 +27,15 @@ const NOTE_NAME: &[u8; 11] = b"VMCOREINFO\0";
 /// Bytes before the text in the note: three words, and the name padded to 4.
 const NOTE_HEADER: u64 = 24;
 
-/// Which of the two copies a VMCOREINFO is.
+/// Which copy a VMCOREINFO is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copy {
     /// `vmcoreinfo_data`, the text.
     Data,
     /// `vmcoreinfo_note`, the text in an ELF note.
     Note,
+    /// What the maker of a dump put into its head.
+    Carried,
 }
 
 impl fmt::Display for Copy {
@@ -41,6 +43,7 @@ impl fmt::Display for Copy {
         f.pad(match self {
             Self::Data => "data page",
             Self::Note => "note page",
+            Self::Carried => "head of the dump",
         })
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Copy {
 /// The lines of one VMCOREINFO, by what stands before the `=`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vmcoreinfo {
+    text: String,
     lines: FxHashMap<String, String>,
 }
 
@@ -64,21 +68,22 @@ impl Vmcoreinfo {
             return None;
         }
         let text = text.split(|&byte| byte == 0).next()?;
-        let text = String::from_utf8_lossy(text);
+        let text = String::from_utf8_lossy(text).into_owned();
         let mut lines = FxHashMap::default();
         for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
             lines
                 .entry(key.to_owned())
                 .or_insert_with(|| value.to_owned());
         }
-        Some(Self { lines })
+        Some(Self { text, lines })
     }
 
     /// Reads the copy at `gpa`, whichever of the two it is.
     pub fn load(physical: &dyn PhysicalMemory, gpa: Gpa) -> Option<(Copy, Self)> {
-        let (copy, start) = match copy_in(&physical.load::<HEAD>(gpa).ok()?)? {
-            Copy::Data => (Copy::Data, gpa),
-            Copy::Note => (Copy::Note, gpa.checked_add(NOTE_HEADER)?),
+        let copy = copy_in(&physical.load::<HEAD>(gpa).ok()?)?;
+        let start = match copy {
+            Copy::Note => gpa.checked_add(NOTE_HEADER)?,
+            Copy::Data | Copy::Carried => gpa,
         };
         // One page of that kernel, which its third line says the size of.
         let text = physical.read_up_to(start, SMALLEST_PAGE).bytes;
@@ -95,6 +100,12 @@ impl Vmcoreinfo {
     #[must_use]
     pub fn release(&self) -> &str {
         self.text("OSRELEASE").unwrap_or_default()
+    }
+
+    /// The whole of it, as the kernel wrote it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
     }
 
     /// A line as it stands.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use btf_layout::build::Builder;
-use guestmem::{Address, Fake, Gpa, Kva, MemoryExt, Physical, PhysicalMemory};
+use guestmem::{Address, Fake, Format, Gpa, Image, Kva, MemoryExt, Physical, PhysicalMemory};
 use kernel::build::Machine;
 use kernel::{Encoding, Error, Finder, Kernel, Verdict};
 use pagewalk::build::Tables;
@@ -112,6 +112,57 @@ fn a_root_table_is_given_as_cr3_has_it() {
         let kernel = given.find(&[Rc::new(simple()) as Physical]).unwrap();
         assert_eq!(kernel.root(), root, "{flags:#x}");
     }
+}
+
+#[test]
+fn a_note_that_came_with_a_dump_is_taken_before_any_search() {
+    let text = find(simple()).unwrap().vmcoreinfo().as_str().to_owned();
+    // Its pages are gone, as they may be from a dump.
+    let bare = simple()
+        .with(Gpa::at(0x3000), &[0; 0x1000])
+        .with(Gpa::at(0x5000), &[0; 0x1000]);
+    let check = |ram: Fake<Gpa>, text: &str, expected: &[&str]| {
+        let image = Image::new(Format::Elf, Rc::new(ram));
+        let image = image.with_vmcoreinfo(Some(text.as_bytes().to_vec()));
+        let kernel = Finder::new().find_in(&image).unwrap();
+        let found: Vec<String> = kernel
+            .candidates()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found}");
+        }
+    };
+    let carried = "Linux 6.12.1 (head of the dump): proved, root table at ";
+    check(bare, &text, &[carried]);
+    let stale = text.replace("6.12.1", "5.10.0");
+    let refused = "Linux 5.10.0 (head of the dump): refused, its page tables lead to a kernel";
+    let in_memory = [
+        "Linux 6.12.1 (data page at physical 0x3000): proved",
+        "Linux 6.12.1 (note page at physical 0x5000): proved",
+    ];
+    check(simple(), &stale, &[refused, in_memory[0], in_memory[1]]);
+    check(simple(), "no note", &in_memory);
+}
+
+#[test]
+fn the_root_tables_of_cpus_stand_in_for_one_that_is_gone() {
+    let root = find(simple()).unwrap().root();
+    let text = find(simple()).unwrap().vmcoreinfo().as_str().to_owned();
+    // As if the kernel had noted another place for its root table.
+    let noted = text
+        .lines()
+        .find(|line| line.starts_with("SYMBOL(swapper_pg_dir)="))
+        .unwrap();
+    let moved = text.replace(noted, "SYMBOL(swapper_pg_dir)=ffffffff81ff0000");
+    let image = Image::new(Format::Elf, Rc::new(simple())).with_vmcoreinfo(Some(moved.into()));
+    let by_cpus = image.clone().with_roots(vec![Gpa::at(0x7000), root]);
+    let kernel = Finder::new().find_in(&by_cpus).unwrap();
+    assert_eq!((kernel.root(), kernel.candidates().len()), (root, 1));
+    let kernel = Finder::new().find_in(&image).unwrap();
+    assert_eq!(kernel.candidates().len(), 3);
 }
 
 #[test]

@@ -68,7 +68,13 @@ fn find(c: &mut Criterion) {
     group.bench_function("image to maps listed", |b| {
         b.iter(|| black_box(open(None).maps().unwrap()));
     });
-    let note = open(None).machine().candidates().first().unwrap().gpa;
+    let note = open(None)
+        .machine()
+        .candidates()
+        .first()
+        .unwrap()
+        .gpa
+        .unwrap();
     group.bench_function("image to maps listed, note known", |b| {
         b.iter(|| black_box(open(Some(note)).maps().unwrap()));
     });

@@ -88,7 +88,7 @@ fn read_all(physical: Rc<Damaged>, note: Gpa) -> Result<u64, String> {
 fn flipped_bits_end_in_gaps_or_errors() {
     let image = RawImage::open(&Guest::open("la48").ram()).unwrap();
     let found = Finder::new().find_in_image(&image).unwrap();
-    let note = found.candidates()[0].gpa;
+    let note = found.candidates()[0].gpa.unwrap();
     let damaged = |flips| {
         Rc::new(Damaged {
             image: image.clone(),

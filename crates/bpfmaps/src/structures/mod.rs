@@ -45,14 +45,20 @@ use crate::{Error, MapInfo, MapType};
 use array::ArrayLayout;
 use hash::HashLayout;
 
-pub(crate) use arena::{open as arena, state as arena_state, walk as walk_arena};
+pub(crate) use arena::open as arena;
+#[cfg(feature = "live")]
+pub(crate) use arena::{state as arena_state, walk as walk_arena};
 pub(crate) use btf_object::{BtfObjectLayout, Parsed};
 pub(crate) use copied::Copied;
 pub(crate) use footprint::Footprint;
 pub(crate) use idr::{Layout as IdrLayout, walk as walk_idr};
 pub(crate) use map_object::MapLayout;
-pub(crate) use progs::{CodeReader, ProgLayout, attach as prog_attach, list as progs};
-pub(crate) use state::{has_state, state};
+#[cfg(feature = "live")]
+pub(crate) use progs::attach as prog_attach;
+pub(crate) use progs::{CodeReader, ProgLayout, list as progs};
+#[cfg(feature = "live")]
+pub(crate) use state::has_state;
+pub(crate) use state::state;
 
 /// Visits every entry of `map`, whose `struct bpf_map` is at `at`.
 pub(crate) fn walk(

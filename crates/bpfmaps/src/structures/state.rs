@@ -7,6 +7,7 @@ use crate::target::Target;
 use crate::{Error, MapInfo, MapState, MapType, PagesFrom};
 
 /// Whether maps of this type have a state.
+#[cfg(feature = "live")]
 pub(crate) fn has_state(map_type: MapType) -> bool {
     matches!(
         map_type,

@@ -74,7 +74,8 @@ pub(crate) struct Found {
 
 #[derive(Debug, Serialize)]
 struct CandidateInfo {
-    gpa: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpa: Option<String>,
     copy: String,
     release: String,
     proved: bool,
@@ -230,7 +231,7 @@ impl CandidateInfo {
             Verdict::Refused(refusal) => Some(refusal.to_string()),
         };
         Self {
-            gpa: candidate.gpa.to_string(),
+            gpa: candidate.gpa.as_ref().map(ToString::to_string),
             copy: candidate.copy.to_string(),
             release: candidate.release.clone(),
             proved: why.is_none(),

@@ -114,9 +114,10 @@ impl Found {
 impl CandidateInfo {
     fn text(&self) -> String {
         let Self { gpa, copy, .. } = self;
+        let place = gpa.as_ref().map_or(String::new(), |gpa| format!("{gpa}, "));
         match &self.why {
-            None => format!("{gpa}, {copy}: proved"),
-            Some(why) => format!("{gpa}, {copy} of Linux {}: refused, {why}", self.release),
+            None => format!("{place}{copy}: proved"),
+            Some(why) => format!("{place}{copy} of Linux {}: refused, {why}", self.release),
         }
     }
 }

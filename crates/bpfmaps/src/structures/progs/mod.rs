@@ -71,6 +71,7 @@ pub(crate) fn list(
 
 /// What the program `id` at `at` was loaded to be attached to, for who has
 /// the rest of it from elsewhere.
+#[cfg(feature = "live")]
 pub(crate) fn attach(
     target: &dyn Target,
     layout: &ProgLayout,
