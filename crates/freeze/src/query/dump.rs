@@ -14,7 +14,7 @@ use super::map::MapView;
 use super::nearest::Listed;
 use super::slots::Slots;
 use super::value::Value;
-use super::vars::Variables;
+use super::vars::{Variables, variable};
 
 /// Bytes of a map's name that the kernel keeps (`BPF_OBJ_NAME_LEN` less its
 /// NUL).
@@ -42,8 +42,8 @@ impl fmt::Debug for Dump {
 }
 
 impl Dump {
-    /// Of whatever kernel: of a [`Guest`](bpfmaps::Guest) or the one that runs
-    /// ([`Live`](bpfmaps::Live)).
+    /// Of whatever kernel: a [`Guest`](bpfmaps::Guest), or with bpfmaps'
+    /// feature `live` the one that runs.
     ///
     /// # Errors
     ///
@@ -149,13 +149,14 @@ impl Dump {
 
     /// A variable of a BPF program, by its name: out of `.bss`, `.data`,
     /// `.rodata`, any other data section, `.kconfig`, or an arena. Where
-    /// several have it, it is `map::name`.
+    /// several have it, it is `map::name`. A path into it may follow, as
+    /// [`Value::field`] takes it.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let dump: bpfreeze_freeze::Dump = todo!();
     /// assert_eq!(dump.var("nr_dispatched")?.as_u64()?, 0);
-    /// assert_eq!(dump.var("p2dq_bpf.bss::stats")?.field("cpus[3].idle")?.as_bool()?, true);
+    /// assert!(dump.var("p2dq_bpf.bss::stats.cpus[3].idle")?.as_bool()?);
     /// # Ok(()) }
     /// ```
     ///
@@ -165,9 +166,8 @@ impl Dump {
     /// each.
     pub fn var(&self, name: &str) -> Result<Value, QueryError> {
         let variables = self.variables.get_or_init(|| Variables::of(self));
-        let (info, section) = variables.find(name)?;
-        let document = self.document(info)?;
-        section.value(info, &document)
+        let (info, name) = variables.find(name)?;
+        variable(info, &self.document(info)?, name)
     }
 
     /// The slots of an allocator in an arena, by the name of its variable,
@@ -193,7 +193,7 @@ impl Dump {
         match outcome.instead {
             None => Ok(Slots::new(&document, allocator)),
             Some(names) => match document.at("/allocator_gaps/0/why").as_str() {
-                Some(why) => Err(QueryError::Unreadable {
+                Some(why) => Err(QueryError::Unsure {
                     what: what(),
                     why: why.to_owned(),
                 }),
@@ -226,9 +226,9 @@ impl Dump {
                 ),
             }),
             (None, _) => match self.maps.walk.gaps.first() {
-                Some(gap) => Err(QueryError::Unreadable {
+                Some(gap) => Err(QueryError::Unsure {
                     what: what(),
-                    why: format!("not every map could be described: {gap}"),
+                    why: gap.to_string(),
                 }),
                 None => Err(QueryError::Absent {
                     what: what(),

@@ -9,8 +9,9 @@ use super::nearest::Listed;
 /// Why something that was asked of a [`Dump`](crate::Dump) has no answer.
 ///
 /// Nothing is ever answered by a default: what is not there is
-/// [`Absent`](QueryError::Absent), what may be there and could not be read is
-/// [`Unreadable`](QueryError::Unreadable).
+/// [`Absent`](QueryError::Absent), what could not be read is
+/// [`Unreadable`](QueryError::Unreadable), and what may be among that is
+/// [`Unsure`](QueryError::Unsure).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum QueryError {
@@ -22,6 +23,14 @@ pub enum QueryError {
         /// What there is, nearest first.
         there: Listed,
     },
+    /// It was not found, and not everything could be read where it may be.
+    #[error("there is no {what} in what could be read; missing is {why}")]
+    Unsure {
+        /// What was asked for, and in what.
+        what: String,
+        /// What is missing, as the dump states it.
+        why: String,
+    },
     /// Several things answer to the name or key.
     #[error("{what} is ambiguous: there {which}")]
     Ambiguous {
@@ -30,7 +39,7 @@ pub enum QueryError {
         /// How each of them can be named.
         which: Listed,
     },
-    /// It could not be read, or where it would be could not.
+    /// It could not be read.
     #[error("{what} could not be read: {why}")]
     Unreadable {
         /// What was asked for.

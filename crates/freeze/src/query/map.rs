@@ -14,6 +14,7 @@ use super::error::QueryError;
 use super::key::{self, Key};
 use super::nearest::Listed;
 use super::value::Value;
+use super::vars::variable;
 
 /// One map with what it holds.
 pub struct MapView<'d> {
@@ -203,7 +204,7 @@ impl<'d> MapView<'d> {
                 })
             }
             (None, _) => match self.gaps().first() {
-                Some(gap) => Err(QueryError::Unreadable {
+                Some(gap) => Err(QueryError::Unsure {
                     what: what(),
                     why: gap.clone(),
                 }),
@@ -215,13 +216,14 @@ impl<'d> MapView<'d> {
         }
     }
 
-    /// The variable of this data section or arena.
+    /// The variable of this data section or arena; a path into it may follow,
+    /// as [`Value::field`] takes it.
     ///
     /// # Errors
     ///
     /// If it has none of this name, or holds none.
     pub fn var(&self, name: &str) -> Result<Value, QueryError> {
-        self.dump.var(&format!("{}::{name}", self.info.id))
+        variable(self.info, &self.document, name)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What there is instead of what was asked for, nearest first.
 
+use std::collections::HashSet;
 use std::fmt;
 
 /// How many names are listed at most.
@@ -28,11 +29,13 @@ impl Listed {
         }
     }
 
-    /// Those of `names` that are nearest to `wanted`.
+    /// Those of `names` that are nearest to `wanted`, each once.
     pub(crate) fn nearest(wanted: &str, names: impl IntoIterator<Item = String>) -> Self {
         let mut names: Vec<String> = names.into_iter().collect();
         // The sort is stable: names that are equally far stay in order.
         names.sort_by_cached_key(|name| distance(name, wanted));
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
         Self::first(names)
     }
 }
@@ -105,7 +108,7 @@ mod tests {
         check(
             "v19",
             &many,
-            "are v19, v10, v11, v12, v13, v14, v15, v16, v17, v18, v1, v0 and 8 more",
+            "are v19, v1, v9, v10, v11, v12, v13, v14, v15, v16, v17, v18 and 8 more",
         );
         let long = "x".repeat(100);
         check("y", &[&long], &format!("is {}…", "x".repeat(80)));

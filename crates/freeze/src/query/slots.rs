@@ -98,7 +98,7 @@ impl Slots {
                     which: Listed::first(which.map(|slot| format!("#{}", slot.idx()))),
                 })
             }
-            (None, _, Some(why)) => Err(QueryError::Unreadable {
+            (None, _, Some(why)) => Err(QueryError::Unsure {
                 what: what(),
                 why: why.clone(),
             }),

@@ -296,7 +296,7 @@ impl Value {
             }
             Json::Array(elements) => Err(QueryError::Absent {
                 what: format!("element {at} in {}", self.name),
-                there: Listed::first([format!("an array of {}", elements.len())]),
+                there: Listed::first((0..elements.len()).map(|at| at.to_string())),
             }),
             // A pointer to one object is an array of one.
             Json::Object(_) if at == 0 => Ok((self.clone(), rest)),
@@ -310,15 +310,9 @@ impl Value {
         let Json::Object(members) = self.json() else {
             return Err(self.is_no("struct"));
         };
-        let after = |name: &str| {
-            let rest = path.strip_prefix(name)?;
-            match rest.strip_prefix('.') {
-                Some(rest) if !rest.is_empty() => Some(rest),
-                _ if rest.is_empty() || rest.starts_with('[') => Some(rest),
-                _ => None,
-            }
-        };
-        let found = members.keys().filter_map(|name| Some((name, after(name)?)));
+        let found = members
+            .keys()
+            .filter_map(|name| Some((name, after(path, name)?)));
         if let Some((name, rest)) = found.max_by_key(|(name, _)| name.len()) {
             return Ok((self.member(name), rest));
         }
@@ -364,6 +358,16 @@ impl Value {
             }
             Leads::Nowhere(why) => fail(why.to_owned()),
         }
+    }
+}
+
+/// What of `path` comes after its first step, if that is `name`.
+pub(super) fn after<'p>(path: &'p str, name: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(name)?;
+    match rest.strip_prefix('.') {
+        Some(rest) if !rest.is_empty() => Some(rest),
+        _ if rest.is_empty() || rest.starts_with('[') => Some(rest),
+        _ => None,
     }
 }
 

@@ -9,27 +9,13 @@ use super::document::Document;
 use super::dump::{Dump, is_named};
 use super::error::QueryError;
 use super::nearest::Listed;
-use super::value::Value;
-
-/// Where a map's document has the variables that the map holds.
-#[derive(Clone, Debug)]
-pub(crate) enum Section {
-    /// In the map's one value.
-    Data {
-        /// The variable's name.
-        name: String,
-    },
-    /// In the arena's account of itself.
-    Arena {
-        /// The variable's name.
-        name: String,
-    },
-}
+use super::value::{Value, after};
 
 /// Every variable.
 #[derive(Debug, Default)]
 pub(crate) struct Variables {
-    found: Vec<(MapInfo, Section)>,
+    /// The map that each is in, and its name.
+    found: Vec<(MapInfo, String)>,
     /// Why some may be missing.
     unread: Option<String>,
 }
@@ -43,17 +29,11 @@ impl Variables {
                 MapType::ARENA => variables.of_arena(dump, info),
                 _ => variables.of_section(dump, info),
             };
-            let to_section = |name| match info.map_type {
-                MapType::ARENA => Section::Arena { name },
-                _ => Section::Data { name },
-            };
-            let named = names
-                .into_iter()
-                .map(|name| (info.clone(), to_section(name)));
+            let named = names.into_iter().map(|name| (info.clone(), name));
             variables.found.extend(named);
         }
         if let Some(gap) = dump.gaps().first() {
-            variables.note(format!("not every map could be described: {gap}"));
+            variables.note(gap.clone());
         }
         variables
     }
@@ -86,14 +66,18 @@ impl Variables {
                 return Vec::new();
             }
         };
+        if let Some(gap) = view.gaps().first() {
+            self.note(format!("map `{}`: {gap}", info.name));
+        }
         let shown = view.document().at(ARENA).as_object();
         shown
             .map(|shown| shown.keys().cloned().collect())
             .unwrap_or_default()
     }
 
-    /// The variable that `name` or `map::name` means.
-    pub(crate) fn find(&self, text: &str) -> Result<(&MapInfo, &Section), QueryError> {
+    /// The variable that `name` or `map::name` means, which a path may follow;
+    /// and the name with the path.
+    pub(crate) fn find<'t>(&self, text: &'t str) -> Result<(&MapInfo, &'t str), QueryError> {
         let (map, name) = match text.split_once("::") {
             Some((map, name)) => (Some(map), name),
             None => (None, text),
@@ -102,20 +86,20 @@ impl Variables {
             map.is_none_or(|map| is_named(info, map) || map.parse() == Ok(info.id))
         };
         let found = self.found.iter();
-        let found = found.filter(|(info, var)| var.name() == name && in_map(info));
-        let found: Vec<&(MapInfo, Section)> = found.collect();
+        let found = found.filter(|(info, var)| after(name, var).is_some() && in_map(info));
+        let mut found: Vec<&(MapInfo, String)> = found.collect();
+        // Names of variables may have dots, as paths have.
+        let longest = found.iter().map(|(_, var)| var.len()).max();
+        found.retain(|(_, var)| Some(var.len()) == longest);
         match (found.as_slice(), &self.unread) {
-            ([(info, section)], _) => Ok((info, section)),
-            ([], Some(why)) => Err(QueryError::Unreadable {
+            ([(info, _)], _) => Ok((info, name)),
+            ([], Some(why)) => Err(QueryError::Unsure {
                 what: format!("variable `{text}`"),
                 why: why.clone(),
             }),
             ([], None) => Err(QueryError::Absent {
                 what: format!("variable `{text}`"),
-                there: Listed::nearest(
-                    name,
-                    self.found.iter().map(|(_, var)| var.name().to_owned()),
-                ),
+                there: Listed::nearest(name, self.found.iter().map(|(_, var)| var.clone())),
             }),
             (several, _) => Err(QueryError::Ambiguous {
                 what: format!("variable `{text}`"),
@@ -123,8 +107,8 @@ impl Variables {
                     let mut same = several.iter().filter(|(other, _)| other.name == info.name);
                     match same.nth(1) {
                         // Names of maps are ambiguous, too.
-                        Some(_) => format!("`{}::{}`", info.id, var.name()),
-                        None => format!("`{}::{}`", info.name, var.name()),
+                        Some(_) => format!("`{}::{}`", info.id, var),
+                        None => format!("`{}::{}`", info.name, var),
                     }
                 })),
             }),
@@ -138,38 +122,27 @@ const ARENA: &str = "/maps/0/arena/globals/typed";
 /// Where a document of one data section has its.
 const DATA: &str = "/maps/0/entries/0/value/typed";
 
-impl Section {
-    fn name(&self) -> &str {
-        match self {
-            Self::Data { name } | Self::Arena { name } => name,
-        }
+/// The variable at `path`, out of the document of its map.
+pub(crate) fn variable(
+    info: &MapInfo,
+    document: &Rc<Document>,
+    path: &str,
+) -> Result<Value, QueryError> {
+    let place = match info.map_type {
+        MapType::ARENA => ARENA,
+        _ => DATA,
+    };
+    let section = Value::new(document, place.to_owned(), format!("{}::", info.name));
+    if section.json().is_null() {
+        let gap = document.at("/maps/0/gaps/0/reason").as_str();
+        let error = document.at("/maps/0/error").as_str();
+        let none = "the map is no data section, and has no variables";
+        return Err(QueryError::Unreadable {
+            what: format!("{}::{path}", info.name),
+            why: gap.or(error).unwrap_or(none).to_owned(),
+        });
     }
-
-    /// The variable, out of the document of its map.
-    pub(crate) fn value(
-        &self,
-        info: &MapInfo,
-        document: &Rc<Document>,
-    ) -> Result<Value, QueryError> {
-        let place = match self {
-            Self::Data { .. } => DATA,
-            Self::Arena { .. } => ARENA,
-        };
-        let section = Value::new(document, place.to_owned(), format!("{}::", info.name));
-        if section.json().is_null() {
-            let gap = &document.at("/maps/0/gaps/0/reason");
-            let error = &document.at("/maps/0/error");
-            let why = gap
-                .as_str()
-                .or(error.as_str())
-                .unwrap_or("it is missing from the dump");
-            return Err(QueryError::Unreadable {
-                what: format!("{}::{}", info.name, self.name()),
-                why: why.to_owned(),
-            });
-        }
-        section.field(self.name())
-    }
+    section.field(path)
 }
 
 /// The names of a section's variables; none if the type is none. What is
