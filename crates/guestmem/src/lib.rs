@@ -24,18 +24,25 @@ mod addr;
 mod extents;
 mod fake;
 mod fault;
+#[cfg(feature = "vm-memory")]
+mod guest_ram;
 mod image;
 mod mapped;
 mod memory;
+mod process;
 mod raw;
 mod region;
+mod residency;
 mod sigbus;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
+#[cfg(feature = "vm-memory")]
+pub use guest_ram::GuestRam;
 pub use image::{Format, Image};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
+pub use process::{ProcessMemory, ProcessRegion};
 pub use raw::{OpenError, RawImage};
 pub use region::{ParseRegionError, Region, RegionError, Regions};

@@ -2,17 +2,20 @@
 
 mod document;
 mod dump;
+mod entry;
 mod error;
 mod key;
 mod map;
 mod nearest;
+mod pointer;
 mod slots;
 mod value;
 mod vars;
 
 pub use dump::Dump;
+pub use entry::Entry;
 pub use error::QueryError;
-pub use map::{Entry, MapView};
+pub use map::MapView;
 pub use nearest::Listed;
 pub use slots::{Slot, Slots};
 pub use value::Value;

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::document::{Document, below};
 use super::error::QueryError;
 use super::nearest::Listed;
+use super::pointer::{Leads, Pointer, followed};
 
 /// A value by its BTF type: of a variable, a key, an entry, a slot, or a part
 /// of one.
@@ -369,63 +370,6 @@ pub(super) fn after<'p>(path: &'p str, name: &str) -> Option<&'p str> {
         _ if rest.is_empty() || rest.starts_with('[') => Some(rest),
         _ => None,
     }
-}
-
-/// A pointer that was followed.
-struct Pointer<'a> {
-    address: &'a Json,
-    type_name: &'a Json,
-    leads: Leads<'a>,
-}
-
-enum Leads<'a> {
-    /// To what is in this member.
-    To(&'static str),
-    /// To an object that is shown elsewhere.
-    Ref,
-    /// Into a slot of an allocator.
-    Slot(&'a Json),
-    /// Nowhere, and why.
-    Nowhere(&'a str),
-}
-
-/// What `render` writes for a pointer that it followed has only these members.
-const POINTER: [&str; 12] = [
-    "ptr", "kptr", "uptr", "type", "to", "typed", "object", "missing", "ref", "within", "slot",
-    "why",
-];
-
-fn followed(json: &Json) -> Option<Pointer<'_>> {
-    let members = json.as_object()?;
-    let address = ["ptr", "kptr", "uptr"]
-        .iter()
-        .find_map(|name| members.get(*name))?;
-    let has_only_these = members
-        .keys()
-        .all(|name| POINTER.contains(&name.as_str()) || name == "untrusted");
-    if !has_only_these || !address.as_str()?.starts_with("0x") {
-        return None;
-    }
-    let holds = |name: &str| members.contains_key(name);
-    let leads = match ["to", "typed", "object"]
-        .iter()
-        .copied()
-        .find(|name| holds(name))
-    {
-        Some(member) => Leads::To(member),
-        None => match (members.get("why"), members.get("slot")) {
-            (Some(why), _) => Leads::Nowhere(why.as_str().unwrap_or_default()),
-            (None, Some(slot)) => Leads::Slot(slot),
-            (None, None) if members.contains_key("ref") => Leads::Ref,
-            (None, None) if address == "0x0" => Leads::Nowhere("it is null"),
-            (None, None) => Leads::Nowhere("it was not followed"),
-        },
-    };
-    Some(Pointer {
-        address,
-        type_name: members.get("type").unwrap_or(&Json::Null),
-        leads,
-    })
 }
 
 /// Whether a part of it could not be read. Values nest only as deep as
