@@ -21,28 +21,40 @@
 //! ```
 
 mod addr;
+mod capture_note;
+mod core_writer;
 mod extents;
 mod fake;
 mod fault;
+mod faults;
 #[cfg(feature = "vm-memory")]
 mod guest_ram;
 mod image;
 mod mapped;
 mod memory;
+mod page_set;
 mod process;
 mod raw;
+mod recorder;
 mod region;
 mod residency;
 mod sigbus;
+mod snapshot;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
+pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
+pub use core_writer::{Core, CoreError};
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
+pub use faults::Faults;
 #[cfg(feature = "vm-memory")]
 pub use guest_ram::GuestRam;
 pub use image::{Format, Image};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
+pub use page_set::{PAGE, PageSet};
 pub use process::{ProcessMemory, ProcessRegion};
 pub use raw::{OpenError, RawImage};
+pub use recorder::Recorder;
 pub use region::{ParseRegionError, Region, RegionError, Regions};
+pub use snapshot::{Filler, Snapshot};

@@ -302,7 +302,7 @@ impl Dump {
 }
 
 /// Whether the name of `map` is `name`, as far as the kernel keeps it.
-pub(super) fn is_named(map: &MapInfo, name: &str) -> bool {
+pub(crate) fn is_named(map: &MapInfo, name: &str) -> bool {
     let kept = name.as_bytes().get(..NAME_LEN).unwrap_or(name.as_bytes());
     map.name.as_bytes() == kept
 }

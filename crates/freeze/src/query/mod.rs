@@ -13,6 +13,7 @@ mod value;
 mod vars;
 
 pub use dump::Dump;
+pub(crate) use dump::is_named;
 pub use entry::Entry;
 pub use error::QueryError;
 pub use map::MapView;
