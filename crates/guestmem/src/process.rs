@@ -13,6 +13,7 @@
     reason = "loads from guest memory are through raw pointers"
 )]
 
+use std::any::Any;
 use std::fmt;
 use std::ptr::{self, NonNull};
 
@@ -37,6 +38,8 @@ pub struct ProcessMemory {
     /// With addresses of this process for file offsets.
     regions: Regions,
     residency: Residency,
+    /// What keeps the regions mapped.
+    _keeper: Option<Box<dyn Any>>,
 }
 
 impl fmt::Debug for ProcessMemory {
@@ -76,7 +79,16 @@ impl ProcessMemory {
         Ok(Self {
             regions: Regions::new(regions.collect(), u64::MAX)?,
             residency: Residency::new(),
+            _keeper: None,
         })
+    }
+
+    /// The same, which keeps `keeper` as long as it exists itself: whatever
+    /// would unmap the regions when it is dropped.
+    #[must_use]
+    pub fn keeping(mut self, keeper: impl Any) -> Self {
+        self._keeper = Some(Box::new(keeper));
+        self
     }
 }
 

@@ -30,7 +30,7 @@ sh -c 'while :; do :; done' &
 renice -n 10 $! || fail "renice"
 say "light task $!"
 
-while [ "$(cat /sys/kernel/sched_ext/state)" = enabled ]; do
+while [ "$(cat /sys/kernel/sched_ext/state)" != disabled ]; do
     sleep 1
 done
 say "the scheduler is $(cat /sys/kernel/sched_ext/state)"
