@@ -2,10 +2,12 @@
 //!
 //! Lines of `KEY=VALUE`: `VERSION=1`, `SIZE=` the source's RAM in bytes,
 //! `SOURCE=` the name of its [`Format`](crate::Format), `PAUSED_NS=` how long
-//! the machine stood still for it (absent if it did anyway), and any number of
-//! `FAULT=<start>-<end> <why>`, in hexadecimal and `end` exclusive: memory that
-//! could not be read when the capture was made. Other keys are passed over, so
-//! that a later version may add some.
+//! the machine stood still for it (absent if it did anyway), `ROOT=` the root
+//! table by which the kernel was found, if VMCOREINFO does not lead to it, and
+//! any number of `FAULT=<start>-<end> <why>`, with `end` exclusive: memory that
+//! could not be read when the capture was made. Addresses are hexadecimal
+//! without `0x`. Other keys are passed over, so that a later version may add
+//! some.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -98,12 +100,20 @@ pub struct AbsentRun {
     pub why: Absence,
 }
 
+/// What `runs`, which are in order, say of `gpa`.
+pub(crate) fn absence_at(runs: &[AbsentRun], gpa: Gpa) -> Option<Absence> {
+    let index = runs.partition_point(|run| run.end <= gpa);
+    let run = runs.get(index).filter(|run| run.start <= gpa)?;
+    Some(run.why)
+}
+
 /// What a capture says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaptureNote {
     size: u64,
     source: String,
     paused: Option<Duration>,
+    root: Option<Gpa>,
     absent: Vec<AbsentRun>,
 }
 
@@ -155,8 +165,16 @@ impl CaptureNote {
             size,
             source: source.to_owned(),
             paused,
+            root: None,
             absent: Vec::new(),
         }
+    }
+
+    /// The same, with the root table by which the kernel was found.
+    #[must_use]
+    pub fn with_root(mut self, root: Option<Gpa>) -> Self {
+        self.root = root;
+        self
     }
 
     /// The same, with what could not be read.
@@ -196,6 +214,12 @@ impl CaptureNote {
         self.paused
     }
 
+    /// The root table by which the kernel was found, if it is needed.
+    #[must_use]
+    pub fn root(&self) -> Option<Gpa> {
+        self.root
+    }
+
     /// What could not be read, by address.
     #[must_use]
     pub fn absent(&self) -> &[AbsentRun] {
@@ -205,9 +229,8 @@ impl CaptureNote {
     /// Why `gpa`, which is not in the capture, is not.
     #[must_use]
     pub fn cause(&self, gpa: Gpa) -> Cause {
-        let index = self.absent.partition_point(|run| run.end <= gpa);
-        let run = self.absent.get(index).filter(|run| run.start <= gpa);
-        run.map_or(Absence::Excluded, |run| run.why).cause(gpa)
+        let why = absence_at(&self.absent, gpa);
+        why.unwrap_or(Absence::Excluded).cause(gpa)
     }
 
     /// The content of the ELF note.
@@ -218,6 +241,9 @@ impl CaptureNote {
         // Writing to a string does not fail.
         if let Some(paused) = self.paused {
             let _ = writeln!(text, "PAUSED_NS={}", paused.as_nanos());
+        }
+        if let Some(root) = self.root {
+            let _ = writeln!(text, "ROOT={:x}", root.get());
         }
         for AbsentRun { start, end, why } in &self.absent {
             let _ = writeln!(
@@ -238,8 +264,8 @@ impl CaptureNote {
     /// A version that is not known, or text that makes no sense.
     pub fn parse(text: &[u8]) -> Result<Self, CaptureNoteError> {
         let text = str::from_utf8(text).map_err(|_invalid| CaptureNoteError::NotText)?;
-        let (mut version, mut size, mut source, mut paused) = (None, None, None, None);
-        let mut absent = Vec::new();
+        let (mut version, mut size, mut source) = (None, None, None);
+        let (mut paused, mut root, mut absent) = (None, None, Vec::new());
         for (index, line) in text.trim_end_matches('\0').lines().enumerate() {
             let malformed = CaptureNoteError::Malformed { line: index + 1 };
             let (key, value) = line.split_once('=').ok_or(malformed.clone())?;
@@ -253,6 +279,7 @@ impl CaptureNote {
                 "SOURCE" if is_name(value) => source = Some(value.to_owned()),
                 "SOURCE" => return Err(malformed),
                 "PAUSED_NS" => paused = Some(Duration::from_nanos(number()?)),
+                "ROOT" => root = Some(address(value).ok_or(malformed)?),
                 "FAULT" => absent.push(absent_run(value).ok_or(malformed)?),
                 _ => {}
             }
@@ -263,6 +290,7 @@ impl CaptureNote {
             size: size.ok_or(absent_key("SIZE"))?,
             source: source.ok_or(absent_key("SOURCE"))?,
             paused,
+            root,
             absent: Vec::new(),
         }
         .with_absent(absent)
@@ -275,10 +303,13 @@ fn is_name(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(fits)
 }
 
+fn address(text: &str) -> Option<Gpa> {
+    u64::from_str_radix(text, 16).ok().map(Gpa::new)
+}
+
 fn absent_run(text: &str) -> Option<AbsentRun> {
     let (run, why) = text.split_once(' ')?;
     let (start, end) = run.split_once('-')?;
-    let address = |text| u64::from_str_radix(text, 16).ok().map(Gpa::new);
     let run = AbsentRun {
         start: address(start)?,
         end: address(end)?,
@@ -306,6 +337,7 @@ mod tests {
             .collect();
         for paused in [None, Some(Duration::from_nanos(3_141_592))] {
             let note = CaptureNote::new(1 << 30, "qmp", paused);
+            let note = note.with_root(paused.map(|_| Gpa::at(0x1000)));
             let note = note.with_absent(runs.clone()).unwrap();
             assert_eq!(CaptureNote::parse(note.to_text().as_bytes()), Ok(note));
         }
