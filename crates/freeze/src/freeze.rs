@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bpfmaps::{BpfMapAccessor, Guest};
-use guestmem::{Image, RawImage};
+use guestmem::Image;
+use qemu::Qemu;
 use render::{Options, Source};
 
 use crate::capture::{Arenas, Found, Given, Prepared, Scope};
@@ -63,7 +64,23 @@ impl Freeze {
     ///
     /// If it cannot be opened, or is no such file.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Ok(Self::new(Image::raw(&RawImage::open(path)?)))
+        Ok(Self::new(Image::open(path)?))
+    }
+
+    /// A guest in QEMU, by the socket of its monitor
+    /// (`-qmp unix:PATH,server=on,wait=off`). It is paused for captures if it
+    /// runs, and read as it stands if it does not.
+    ///
+    /// # Errors
+    ///
+    /// If no QEMU answers there.
+    pub fn qemu(socket: &Path) -> Result<Self, Error> {
+        let qemu = Qemu::connect(socket, &qemu::Options::default());
+        let qemu = qemu.map_err(|error| Error::Machine {
+            operation: "connect to",
+            source: error.into(),
+        })?;
+        Ok(Self::of(Box::new(qemu)))
     }
 
     /// Captures only what is in these maps, by their names or ids, and what
@@ -203,6 +220,6 @@ impl Dump {
     /// As [`of`](Dump::of), and if the file cannot be opened or is no machine's
     /// memory.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::of(&Image::raw(&RawImage::open(path)?))
+        Self::of(&Image::open(path)?)
     }
 }

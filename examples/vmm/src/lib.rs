@@ -158,7 +158,7 @@ fn ticks(ram: &MmapRaw) -> *mut u64 {
 
 /// The memory of a machine, from a file into a mapping of this process.
 fn load(file: &Path) -> Result<MmapRaw, Box<dyn Error>> {
-    let image = Image::raw(&guestmem::RawImage::open(file)?);
+    let image = Image::open(file)?;
     let memory = image.layouts().first().ok_or("no memory")?;
     let mut at = Gpa::at(0);
     let mut spans = Vec::new();
@@ -174,7 +174,9 @@ fn load(file: &Path) -> Result<MmapRaw, Box<dyn Error>> {
             let from = span.start.checked_add(done).ok_or("no end")?;
             let start = usize::try_from(from.get())?;
             let step = usize::try_from(STEP.min(span.len - done))?;
-            let into = ram.get_mut(start..start + step).ok_or("outside of memory")?;
+            let into = ram
+                .get_mut(start..start + step)
+                .ok_or("outside of memory")?;
             memory.read(from, into)?;
             done += step as u64;
         }

@@ -41,9 +41,17 @@ fn a_capture_in_the_process_is_what_the_file_shows() {
 #[test]
 fn the_program_shows_what_it_is_asked_for() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_example-vmm"));
-    let output = program.arg(ram()).arg("sections.bss").output().expect("it starts");
+    let output = program
+        .arg(ram())
+        .arg("sections.bss")
+        .output()
+        .expect("it starts");
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{told}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let mut lines = told.lines();
     let head = lines.next().unwrap_or_default();
     assert!(head.contains("sections.bss   array"), "{told}");
