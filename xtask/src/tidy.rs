@@ -69,10 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bpfreeze", ALL),
     ("benchmarks", ALL),
     ("guest-tests", ALL),
-    (
-        "example-vmm",
-        &["guestmem", "bpfreeze-freeze", "bpfreeze-render"],
-    ),
+    ("example-vmm", &["bpfreeze-freeze"]),
     ("example-harness", &["bpfreeze-freeze"]),
     ("xtask", &[]),
     ("mapmaker", &[]),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use freeze::Freeze;
-use guestmem::{Address, Format, Gpa, Image, Memory, ProcessMemory, ProcessRegion};
+use freeze::guestmem::{Address, Format, Gpa, Image, Memory, ProcessMemory, ProcessRegion};
 use memmap2::{MmapMut, MmapRaw};
 
 /// Where a vCPU counts: a word of memory that firmware leaves free.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use example_vmm::Vmm;
 use freeze::Dump;
-use render::{Options, Source};
+use freeze::render::{Options, Source};
 
 /// The memory of a frozen guest that is all below 2 GiB.
 fn ram() -> PathBuf {
