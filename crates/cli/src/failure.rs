@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use guestmem::OpenError;
 use thiserror::Error;
@@ -54,8 +55,16 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 fn after_open(error: &OpenError) -> Option<&'static str> {
-    use guestmem::{ElfError, Foreign};
+    use guestmem::{ElfError, Foreign, KdumpError};
     Some(match error {
+        OpenError::Io { path, source, .. } if path == Path::new("/proc/kcore") => {
+            match source.kind() {
+                ErrorKind::NotFound => {
+                    "the running kernel has none (CONFIG_PROC_KCORE); leave out --via kcore"
+                }
+                _ => "reading /proc/kcore takes CAP_SYS_RAWIO: run it as root",
+            }
+        }
         OpenError::NotAFile { .. } => "name the file with the memory in it",
         OpenError::Empty { .. } => {
             "pass the memory of a machine that runs or is paused; QEMU fills the file only with \
@@ -94,6 +103,15 @@ fn after_open(error: &OpenError) -> Option<&'static str> {
             }
             ElfError::Not64Bit | ElfError::BigEndian => return None,
             ElfError::Capture(_) => "is the file whole? a later version may have made it",
+            _ => "is the file whole?",
+        },
+        OpenError::Kdump { source, .. } => match source {
+            KdumpError::BigEndian | KdumpError::Not64Bit => return None,
+            KdumpError::Version { .. } => "a later version may read it",
+            KdumpError::TooManyRecords { .. } => {
+                "put it in order first: makedumpfile -R ORDERED < FILE"
+            }
+            KdumpError::Missing { .. } => "put all files of the dump into one folder",
             _ => "is the file whole?",
         },
         OpenError::NotRaw { .. } => "leave --region out",
@@ -158,7 +176,7 @@ fn after_search(error: &kernel::Error) -> Option<&'static str> {
     Some(match error {
         Error::NoVmcoreinfo { .. } => {
             "pass the whole memory of a machine that has booted Linux with CONFIG_VMCORE_INFO or \
-             CONFIG_CRASH_CORE, uncompressed"
+             CONFIG_CRASH_CORE"
         }
         Error::NotVmcoreinfo { .. } => "leave --vmcoreinfo out to have it searched for",
         Error::NothingProved { .. } => {
