@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
+use crate::drgn;
 use crate::guest::{self, Wish};
 use crate::initrd::Live;
 use crate::install;
@@ -90,7 +91,8 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
             let guests = guest::prepare(&Variant::TESTED, wish)?;
             tests
                 .env("BPFREEZE_GUESTS", guests.home())
-                .env("BPFREEZE_BIN", bpfreeze()?);
+                .env("BPFREEZE_BIN", bpfreeze()?)
+                .env("BPFREEZE_DRGN", drgn::folder()?);
             return run(&mut tests);
         }
     }

@@ -14,6 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use crate::debian::{self, Kernel};
+use crate::doors::Dump;
 use crate::initrd::{self, Contents, Live};
 use crate::install;
 use crate::paths;
@@ -203,7 +204,7 @@ impl Parts {
             None => contents.pack(&kernel)?,
         };
         Ok(Self {
-            fingerprint: fingerprint(&machine, &kernel, &initrd)?,
+            fingerprint: fingerprint(&machine, &kernel, &initrd, variant.dumps())?,
             folder: home.join(variant.name()),
             variant,
             machine,
@@ -244,6 +245,9 @@ impl Parts {
         qemu.wait_ready(PATIENCE)?;
         let mut qmp = qemu.qmp()?;
         qmp.execute("stop", &json!({}))?;
+        for dump in self.variant.dumps() {
+            dump.write(&mut qmp, folder, self.machine.memory)?;
+        }
         fs::write(folder.join("mtree.txt"), qmp.monitor("info mtree -f")?)?;
         fs::write(
             folder.join("registers.txt"),
@@ -283,8 +287,14 @@ fn clean(home: &Path) -> Result<()> {
 }
 
 /// Changes when anything that goes into a guest does.
-fn fingerprint(machine: &Machine, kernel: &Kernel, initrd: &[u8]) -> Result<String> {
+fn fingerprint(
+    machine: &Machine,
+    kernel: &Kernel,
+    initrd: &[u8],
+    dumps: &[Dump],
+) -> Result<String> {
     let mut hasher = DefaultHasher::new();
+    dumps.hash(&mut hasher);
     machine.arguments().hash(&mut hasher);
     fs::read(&kernel.vmlinuz)?.hash(&mut hasher);
     initrd.hash(&mut hasher);

@@ -10,6 +10,8 @@ mod check;
 mod cpio;
 mod debian;
 mod demo;
+mod doors;
+mod drgn;
 mod guest;
 mod initrd;
 mod install;

@@ -1,0 +1,281 @@
+//! The same guest through every door: QEMU's own dumps and what makedumpfile makes of them, packed
+//! images, captures, and a QEMU that stands or runs. All must give the same document, byte for
+//! byte, but for the record of where it came from.
+
+mod document;
+mod halted;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tempfile::TempDir;
+
+use crate::guest::{Guest, program};
+use document::{Document, assert_same};
+use halted::{Backing, Halted, State};
+
+/// The guest that QEMU dumped in every format, with the kernel's note.
+const DUMPED: &str = "la48";
+
+/// A guest, what its memory gives, and a place for what is made of it.
+struct Doors {
+    guest: Guest,
+    expected: Document,
+    folder: TempDir,
+}
+
+impl Doors {
+    fn of(name: &str) -> Self {
+        let guest = Guest::open(name);
+        // What a killed test leaves, `cargo xtask` finds by this name.
+        let folder = TempDir::with_prefix_in("copy-", Guest::home());
+        let expected = Document::of(guest.ram().as_os_str());
+        assert_eq!(expected.source["kind"], "raw");
+        Self {
+            guest,
+            expected,
+            folder: folder.expect("a folder beside the guests"),
+        }
+    }
+
+    /// A file that is yet to be made.
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Opens `source` and compares; it must be taken for a `kind`.
+    #[track_caller]
+    fn same(&self, source: impl AsRef<OsStr>, kind: &str) -> Document {
+        let document = Document::of(source.as_ref());
+        let name = source.as_ref().to_string_lossy();
+        assert_eq!(document.source["kind"], kind, "{name}");
+        assert_same(&name, &self.expected, &document);
+        document
+    }
+
+    /// The same of a file that is not needed any more.
+    #[track_caller]
+    fn same_once(&self, path: &Path, kind: &str) {
+        self.same(path, kind);
+        fs::remove_file(path).expect("a file to remove");
+    }
+
+    /// Runs makedumpfile on the guest's ELF core; `files` are its results.
+    fn makedumpfile(&self, options: &[&str], files: &[&Path]) {
+        let mut command = Command::new("makedumpfile");
+        command
+            .args(options)
+            .arg(self.guest.door("elf"))
+            .args(files);
+        succeed(&mut command);
+    }
+}
+
+/// Runs a program that must succeed.
+#[track_caller]
+fn succeed(command: &mut Command) {
+    let output = command.output().expect("a program starts");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn copy(from: &Path, to: &Path) {
+    succeed(Command::new("cp").arg("--sparse=always").args([from, to]));
+}
+
+#[test]
+fn qemus_dumps() {
+    let doors = Doors::of(DUMPED);
+    doors.same(doors.guest.door("elf"), "elf");
+    doors.same(doors.guest.door("kdump"), "kdump");
+    doors.same(doors.guest.door("raw"), "raw");
+}
+
+/// The kernel never told QEMU where its note is, and memory has a hole below 4 GiB.
+#[test]
+fn a_dump_without_the_kernels_note() {
+    let doors = Doors::of("high");
+    doors.same(doors.guest.door("kdump"), "kdump");
+}
+
+/// The note is there, but nobody knows its name.
+#[test]
+fn a_core_whose_note_is_unknown() {
+    let doors = Doors::of(DUMPED);
+    let path = doors.file("elf");
+    copy(&doors.guest.door("elf"), &path);
+    let file = File::options().read(true).write(true).open(&path);
+    let file = file.expect("the copy");
+    // The notes are before memory.
+    let mut head = vec![0; 64 << 10];
+    file.read_exact_at(&mut head, 0).expect("a head");
+    let name = b"VMCOREINFO\0";
+    let at = head.windows(name.len()).position(|bytes| bytes == name);
+    let at = at.expect("the kernel's note");
+    file.write_all_at(b"X", at as u64).expect("another name");
+    doors.same_once(&path, "elf");
+}
+
+#[test]
+fn makedumpfile_compresses() {
+    let doors = Doors::of(DUMPED);
+    let about = Command::new("makedumpfile").arg("-v").output();
+    let about = about.expect("makedumpfile starts").stdout;
+    let about = String::from_utf8_lossy(&about).into_owned();
+    let path = doors.file("kdump");
+    for (option, library) in [("-c", ""), ("-l", "lzo"), ("-p", "snappy"), ("-z", "zstd")] {
+        // Debian's is built without some of them.
+        let has = |line: &str| line.split_whitespace().eq([library, "enabled"]);
+        if library.is_empty() || about.lines().any(has) {
+            doors.makedumpfile(&[option], &[&path]);
+            doors.same_once(&path, "kdump");
+        }
+    }
+}
+
+#[test]
+fn makedumpfile_splits() {
+    let doors = Doors::of(DUMPED);
+    let parts = [doors.file("part-1"), doors.file("part-2")];
+    let files = [parts[0].as_path(), parts[1].as_path()];
+    doors.makedumpfile(&["--split", "-l"], &files);
+    for part in &parts {
+        doors.same(part, "kdump");
+    }
+}
+
+#[test]
+fn makedumpfile_flattens() {
+    let doors = Doors::of(DUMPED);
+    let path = doors.file("flat");
+    let flat = |options: &[&str]| {
+        let file = File::create(&path).expect("a new file");
+        let mut command = Command::new("makedumpfile");
+        command.args(options).arg(doors.guest.door("elf"));
+        let status = command.stdout(file).stderr(Stdio::null()).status();
+        assert!(status.expect("makedumpfile starts").success());
+    };
+    flat(&["-F", "-l"]);
+    doors.same_once(&path, "kdump");
+    flat(&["-F", "-E"]);
+    doors.same_once(&path, "elf");
+    // And QEMU's the other way.
+    let kdump = File::open(doors.guest.door("kdump")).expect("QEMU's kdump file");
+    succeed(
+        Command::new("makedumpfile")
+            .arg("-R")
+            .arg(&path)
+            .stdin(kdump),
+    );
+    doors.same_once(&path, "kdump");
+}
+
+#[test]
+fn makedumpfile_writes_elf() {
+    let doors = Doors::of(DUMPED);
+    let path = doors.file("elf");
+    doors.makedumpfile(&["-E"], &[&path]);
+    doors.same_once(&path, "elf");
+}
+
+/// Pages that are free, in caches, of processes, or zero.
+#[test]
+fn makedumpfile_leaves_pages_out() {
+    let doors = Doors::of(DUMPED);
+    let path = doors.file("kdump");
+    for options in [["-l", "-d", "1"], ["-l", "-d", "31"], ["-E", "-d", "31"]] {
+        doors.makedumpfile(&options, &[&path]);
+        let kind = if options[0] == "-E" { "elf" } else { "kdump" };
+        doors.same_once(&path, kind);
+    }
+}
+
+#[test]
+fn packed() {
+    let doors = Doors::of(DUMPED);
+    let ram = || File::open(doors.guest.ram()).expect("the guest's memory");
+    // Names say nothing.
+    let path = doors.file("packed");
+    let file = File::create(&path).expect("a new file");
+    let mut packer = GzEncoder::new(file, Compression::fast());
+    io::copy(&mut ram(), &mut packer).expect("room");
+    packer.finish().expect("room");
+    doors.same_once(&path, "raw");
+    let file = File::create(&path).expect("a new file");
+    zstd::stream::copy_encode(ram(), file, 1).expect("room");
+    doors.same_once(&path, "raw");
+    let kdump = File::open(doors.guest.door("kdump")).expect("QEMU's kdump file");
+    let file = File::create(&path).expect("a new file");
+    zstd::stream::copy_encode(kdump, file, 1).expect("room");
+    doors.same_once(&path, "kdump");
+}
+
+#[test]
+fn captures() {
+    let doors = Doors::of(DUMPED);
+    let capture = |source: &Path, name: &str| {
+        let path = doors.file(name);
+        succeed(program().arg("capture").arg(source).arg("-o").arg(&path));
+        doors.same(&path, "capture");
+        path
+    };
+    let plain = capture(&doors.guest.ram(), "plain.core");
+    let packed = capture(&doors.guest.door("elf"), "packed.core.zst");
+    capture(&doors.guest.door("kdump"), "of-kdump.core.zst");
+    capture(&plain, "again.core.zst");
+    capture(&packed, "again.core");
+    let file = File::create(doors.file("gz")).expect("a new file");
+    let mut packer = GzEncoder::new(file, Compression::fast());
+    let mut plain = File::open(plain).expect("the capture");
+    io::copy(&mut plain, &mut packer).expect("room");
+    packer.finish().expect("room");
+    doors.same(doors.file("gz"), "capture");
+}
+
+/// What was taken through the monitor of the QEMU that booted it, once it stood.
+#[test]
+fn captured_when_it_stood() {
+    let doors = Doors::of(DUMPED);
+    doors.same(doors.guest.door("paused.core.zst"), "capture");
+}
+
+/// A QEMU with the guest's memory, whatever that memory is to QEMU, and whether it stands or runs.
+#[track_caller]
+fn monitor(state: State) {
+    let doors = Doors::of(DUMPED);
+    for backing in Backing::ALL {
+        let qemu = Halted::start(&doors.guest.ram(), doors.folder.path(), backing, state);
+        let document = doors.same(qemu.source(), "qmp");
+        let paused = document.source.get("paused_ms").and_then(|it| it.as_f64());
+        let is_running = state == State::Running;
+        assert_eq!(paused.is_some_and(|it| it > 0.0), is_running, "{backing:?}");
+        let path = doors.file("qmp.core.zst");
+        let mut capture = program();
+        capture.args(["capture", &qemu.source(), "-o"]).arg(&path);
+        succeed(&mut capture);
+        assert_eq!(qemu.state(), state, "{backing:?}");
+        drop(qemu);
+        doors.same_once(&path, "capture");
+    }
+}
+
+#[test]
+fn monitor_of_one_that_stands() {
+    monitor(State::Paused);
+}
+
+#[test]
+fn monitor_of_one_that_runs() {
+    monitor(State::Running);
+}
