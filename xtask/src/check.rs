@@ -28,7 +28,8 @@ pub(crate) enum Guests {
 /// Where cargo looks for the command that starts tests.
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
-fn cargo(arguments: &[&str]) -> Command {
+/// Cargo, in the checkout.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args(arguments);
     cargo

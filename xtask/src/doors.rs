@@ -1,13 +1,14 @@
 //! What is written of a guest's memory while its QEMU is still there, for the tests to read: dumps
 //! of QEMU's own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::qemu::Qemu;
 use crate::qmp::Qmp;
 use crate::run::run;
 
@@ -66,4 +67,25 @@ impl Dump {
             .arg("--dig-holes")
             .arg(folder.join(file)))
     }
+}
+
+/// Captures the guest of a QEMU that stands in `folder`, and keeps what bpfreeze said of it.
+///
+/// # Errors
+/// Fails if bpfreeze does, or if the guest does not do what it did before.
+pub(crate) fn capture(bpfreeze: &Path, qemu: &Qemu, folder: &Path, name: &str) -> Result<()> {
+    let doors = folder.join(FOLDER);
+    fs::create_dir_all(&doors)?;
+    let said = File::create(doors.join(format!("{name}.txt")))?;
+    // The monitor serves one at a time.
+    let status = || qemu.qmp()?.execute("query-status", &json!({}));
+    let before = status()?;
+    run(Command::new(bpfreeze)
+        .current_dir(folder)
+        .args(["capture", "qmp:qmp.sock", "--verbose", "-o"])
+        .arg(doors.join(format!("{name}.core.zst")))
+        .stderr(said))?;
+    let after = status()?;
+    ensure!(before == after, "the guest was {before} and is {after}");
+    Ok(())
 }

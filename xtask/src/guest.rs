@@ -14,7 +14,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use crate::debian::{self, Kernel};
-use crate::doors::Dump;
+use crate::doors::{self, Dump};
 use crate::initrd::{self, Contents, Live};
 use crate::install;
 use crate::paths;
@@ -105,6 +105,8 @@ struct Parts {
     machine: Machine,
     kernel: Kernel,
     initrd: Vec<u8>,
+    /// The program, if it runs inside.
+    bpfreeze: Option<PathBuf>,
     folder: PathBuf,
     /// Changes when any of them does.
     fingerprint: String,
@@ -206,6 +208,7 @@ impl Parts {
         Ok(Self {
             fingerprint: fingerprint(&machine, &kernel, &initrd, variant.dumps())?,
             folder: home.join(variant.name()),
+            bpfreeze: contents.program("bpfreeze").map(Path::to_owned),
             variant,
             machine,
             kernel,
@@ -235,14 +238,32 @@ impl Parts {
         Ok(())
     }
 
-    /// Boots a guest, waits for its words, and stops it for good.
-    fn freeze(&self, folder: &Path) -> Result<()> {
-        let start = Instant::now();
+    /// Boots a guest, and waits for its words.
+    fn boot(&self, folder: &Path) -> Result<Qemu> {
         let name = self.variant.name();
         eprintln!("guest {name}: booting {}", self.kernel.package);
         fs::write(folder.join("initrd"), &self.initrd)?;
         let mut qemu = Qemu::boot(&self.machine, &self.kernel.vmlinuz, folder)?;
         qemu.wait_ready(PATIENCE)?;
+        Ok(qemu)
+    }
+
+    /// Captures a guest with the program that runs inside, if it does.
+    fn capture(&self, qemu: &Qemu, folder: &Path, name: &str) -> Result<()> {
+        match &self.bpfreeze {
+            Some(bpfreeze) => doors::capture(bpfreeze, qemu, folder, name),
+            None => Ok(()),
+        }
+    }
+
+    /// Boots a guest, takes what is to be had of it, and stops it for good.
+    fn freeze(&self, folder: &Path) -> Result<()> {
+        let start = Instant::now();
+        let name = self.variant.name();
+        let qemu = self.boot(folder)?;
+        for at in 1..=self.variant.captures() {
+            self.capture(&qemu, folder, &format!("running-{at}"))?;
+        }
         let mut qmp = qemu.qmp()?;
         qmp.execute("stop", &json!({}))?;
         for dump in self.variant.dumps() {
@@ -253,6 +274,8 @@ impl Parts {
             folder.join("registers.txt"),
             qmp.monitor("info registers -a")?,
         )?;
+        drop(qmp);
+        self.capture(&qemu, folder, "paused")?;
         drop(qemu);
         for passed in ["initrd", "qmp.sock"] {
             fs::remove_file(folder.join(passed))?;

@@ -87,6 +87,12 @@ impl Variant {
         }
     }
 
+    /// How many captures are made of it while it runs.
+    pub(crate) fn captures(self) -> u32 {
+        // The others stand still once they are filled.
+        self.scheduler().map_or(0, |_| 3)
+    }
+
     /// The machine that it boots on.
     pub(crate) fn machine(self) -> Machine {
         let (plan, witnesses) = match self {

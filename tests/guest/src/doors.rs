@@ -77,6 +77,14 @@ impl Doors {
     }
 }
 
+/// What was captured through the monitor of the QEMU that booted it, once it stood.
+pub(crate) fn captured_when_it_stood(guest: &Guest) {
+    let expected = Document::of(guest.ram().as_os_str());
+    let captured = Document::of(guest.door("paused.core.zst").as_os_str());
+    assert_eq!(captured.source["kind"], "capture");
+    assert_same(&guest.name(), &expected, &captured);
+}
+
 /// Runs a program that must succeed.
 #[track_caller]
 fn succeed(command: &mut Command) {
@@ -241,13 +249,6 @@ fn captures() {
     io::copy(&mut plain, &mut packer).expect("room");
     packer.finish().expect("room");
     doors.same(doors.file("gz"), "capture");
-}
-
-/// What was taken through the monitor of the QEMU that booted it, once it stood.
-#[test]
-fn captured_when_it_stood() {
-    let doors = Doors::of(DUMPED);
-    doors.same(doors.guest.door("paused.core.zst"), "capture");
 }
 
 /// A QEMU with the guest's memory, whatever that memory is to QEMU, and whether it stands or runs.

@@ -54,6 +54,7 @@ mod frozen {
     use super::{Backend, Guest, allocators, bpftool, info, objects, programs, rows, support};
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
+    pub(super) use crate::doors::captured_when_it_stood;
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
     pub(super) use info::is_true as info_is_true;
 
@@ -124,6 +125,7 @@ macro_rules! for_guests {
                 bpftool_agrees
                 bpftools_format_is_met
                 dump_names_the_kernel
+                captured_when_it_stood
             ]);
             for_guests!(@backend $name, live, live: [
                 info_is_true
