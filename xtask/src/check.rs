@@ -158,14 +158,20 @@ pub(crate) fn bench(filter: &[String]) -> Result<()> {
         eprintln!("not root: the benchmark of the running kernel is left out");
     }
     let bpfreeze = bpfreeze()?;
-    for bench in benches {
+    let command = |bench| {
         let mut cargo = cargo(&["bench", "--package", "benchmarks", "--bench", bench, "--"]);
+        cargo.args(filter);
         cargo
-            .args(filter)
+    };
+    for bench in benches {
+        run(command(bench)
             .env("BPFREEZE_BENCH_RAM", folder.join("ram"))
-            .env("BPFREEZE_BIN", &bpfreeze);
-        run(&mut cargo)?;
+            .env("BPFREEZE_BIN", &bpfreeze))?;
     }
+    // The last one needs a guest under load, which would disturb the others.
+    let running = guest::start(Variant::ScxP2dq)?;
+    run(command("freeze").env("BPFREEZE_BENCH_QMP", running.socket()))?;
+    drop(running);
     let race = folder.join("out/race.txt");
     let times =
         std::fs::read_to_string(&race).with_context(|| format!("reading {}", race.display()))?;

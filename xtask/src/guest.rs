@@ -176,6 +176,47 @@ pub(crate) fn attempt(variants: &[Variant], wish: Wish) -> Result<Frozen> {
     }
 }
 
+/// A guest that runs, in a folder of its own. Both go when this does.
+#[derive(Debug)]
+pub(crate) struct Running {
+    qemu: Qemu,
+    folder: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // What stays is removed by the next run.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Running {
+    /// The socket of its monitor.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.qemu.socket()
+    }
+}
+
+/// Boots a guest and lets it run.
+///
+/// # Errors
+/// Fails if it cannot be built or booted.
+pub(crate) fn start(variant: Variant) -> Result<Running> {
+    install::for_guests()?;
+    let home = paths::cache("guests")?;
+    let parts = Parts::new(variant, &initrd::build(Live::Yes)?, &home)?;
+    let lock = File::create(home.join("lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockShared).map_err(|(_, error)| error)?;
+    let folder = home.join(format!("{}.{}.new", variant.name(), std::process::id()));
+    fs::create_dir_all(&folder)?;
+    Ok(Running {
+        qemu: parts.boot(&folder)?,
+        folder,
+        _lock: lock,
+    })
+}
+
 /// Boots guests, a few at a time, and returns those that failed.
 fn make(missing: Vec<&Parts>) -> Vec<Failed> {
     let queue = Mutex::new(missing.into_iter());

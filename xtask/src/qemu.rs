@@ -126,14 +126,18 @@ impl Qemu {
         }
     }
 
+    /// The socket of its monitor.
+    pub(crate) fn socket(&self) -> PathBuf {
+        // The path may be longer than a socket's name can be, the process's folder is not.
+        format!("/proc/{}/cwd/qmp.sock", self.child.id()).into()
+    }
+
     /// A connection to its monitor.
     ///
     /// # Errors
     /// As [`Qmp::connect`].
     pub(crate) fn qmp(&self) -> Result<Qmp> {
-        // The path may be longer than a socket's name can be, the process's folder is not.
-        let socket = format!("/proc/{}/cwd/qmp.sock", self.child.id());
-        Qmp::connect(Path::new(&socket))
+        Qmp::connect(&self.socket())
     }
 
     fn read(&self, file: &str) -> String {

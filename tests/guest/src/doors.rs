@@ -23,6 +23,15 @@ use halted::{Backing, Halted, State};
 /// The guest that QEMU dumped in every format, with the kernel's note.
 const DUMPED: &str = "la48";
 
+/// The size of an ELF core's header, and where some of its members are.
+const EHDR: usize = 64;
+const E_PHOFF: usize = 32;
+const E_SHOFF: usize = 40;
+const E_EHSIZE: usize = 52;
+const E_PHNUM: usize = 56;
+const E_SHNUM: usize = 60;
+const E_SHSTRNDX: usize = 62;
+
 /// A guest, what its memory gives, and a place for what is made of it.
 struct Doors {
     guest: Guest,
@@ -66,14 +75,31 @@ impl Doors {
         fs::remove_file(path).expect("a file to remove");
     }
 
-    /// Runs makedumpfile on the guest's ELF core; `files` are its results.
-    fn makedumpfile(&self, options: &[&str], files: &[&Path]) {
+    /// The guest's ELF core with its program headers behind the header, where makedumpfile looks
+    /// for them; QEMU has section headers there.
+    fn core(&self) -> PathBuf {
+        let core = self.file("core");
+        copy(&self.guest.door("elf"), &core);
+        let file = open(&core);
+        let mut head = [0; 4096];
+        file.read_exact_at(&mut head, 0).expect("a head");
+        let from = usize::from(head[E_PHOFF]);
+        let len = usize::from(head[E_PHNUM]) * 56;
+        head.copy_within(from..from + len, EHDR);
+        head[E_PHOFF] = 64;
+        head[E_EHSIZE] = 64;
+        // No section headers.
+        head[E_SHOFF] = 0;
+        head[E_SHNUM] = 0;
+        head[E_SHSTRNDX] = 0;
+        file.write_all_at(&head[..EHDR + len], 0).expect("a head");
+        core
+    }
+
+    /// Runs makedumpfile on that core.
+    fn makedumpfile(&self, options: &[&str], core: &Path, files: &[&Path]) {
         let mut command = Command::new("makedumpfile");
-        command
-            .args(options)
-            .arg(self.guest.door("elf"))
-            .args(files);
-        succeed(&mut command);
+        succeed(command.args(options).arg(core).args(files));
     }
 }
 
@@ -99,7 +125,16 @@ fn succeed(command: &mut Command) {
 }
 
 fn copy(from: &Path, to: &Path) {
-    succeed(Command::new("cp").arg("--sparse=always").args([from, to]));
+    succeed(
+        Command::new("cp")
+            .args(["--sparse=always", "--no-preserve=mode"])
+            .args([from, to]),
+    );
+}
+
+fn open(copy: &Path) -> File {
+    let file = File::options().read(true).write(true).open(copy);
+    file.expect("a copy to write to")
 }
 
 #[test]
@@ -123,8 +158,7 @@ fn a_core_whose_note_is_unknown() {
     let doors = Doors::of(DUMPED);
     let path = doors.file("elf");
     copy(&doors.guest.door("elf"), &path);
-    let file = File::options().read(true).write(true).open(&path);
-    let file = file.expect("the copy");
+    let file = open(&path);
     // The notes are before memory.
     let mut head = vec![0; 64 << 10];
     file.read_exact_at(&mut head, 0).expect("a head");
@@ -141,12 +175,12 @@ fn makedumpfile_compresses() {
     let about = Command::new("makedumpfile").arg("-v").output();
     let about = about.expect("makedumpfile starts").stdout;
     let about = String::from_utf8_lossy(&about).into_owned();
-    let path = doors.file("kdump");
+    let (core, path) = (doors.core(), doors.file("kdump"));
     for (option, library) in [("-c", ""), ("-l", "lzo"), ("-p", "snappy"), ("-z", "zstd")] {
         // Debian's is built without some of them.
         let has = |line: &str| line.split_whitespace().eq([library, "enabled"]);
         if library.is_empty() || about.lines().any(has) {
-            doors.makedumpfile(&[option], &[&path]);
+            doors.makedumpfile(&[option], &core, &[&path]);
             doors.same_once(&path, "kdump");
         }
     }
@@ -155,22 +189,27 @@ fn makedumpfile_compresses() {
 #[test]
 fn makedumpfile_splits() {
     let doors = Doors::of(DUMPED);
-    let parts = [doors.file("part-1"), doors.file("part-2")];
-    let files = [parts[0].as_path(), parts[1].as_path()];
-    doors.makedumpfile(&["--split", "-l"], &files);
+    let parts = [1, 2, 3].map(|at| doors.file(&format!("part-{at}")));
+    let files = parts.each_ref().map(PathBuf::as_path);
+    // By default, it does not split what is no longer than 1 GiB.
+    let options = ["--split", "--splitblock-size", "64", "-l"];
+    doors.makedumpfile(&options, &doors.core(), &files);
     for part in &parts {
-        doors.same(part, "kdump");
+        let bytes = fs::metadata(part).expect("a part").len();
+        assert!(bytes > 1 << 20, "{bytes} bytes");
     }
+    doors.same(&parts[0], "kdump");
+    doors.same(&parts[2], "kdump");
 }
 
 #[test]
 fn makedumpfile_flattens() {
     let doors = Doors::of(DUMPED);
-    let path = doors.file("flat");
+    let (core, path) = (doors.core(), doors.file("flat"));
     let flat = |options: &[&str]| {
         let file = File::create(&path).expect("a new file");
         let mut command = Command::new("makedumpfile");
-        command.args(options).arg(doors.guest.door("elf"));
+        command.args(options).arg(&core);
         let status = command.stdout(file).stderr(Stdio::null()).status();
         assert!(status.expect("makedumpfile starts").success());
     };
@@ -193,7 +232,7 @@ fn makedumpfile_flattens() {
 fn makedumpfile_writes_elf() {
     let doors = Doors::of(DUMPED);
     let path = doors.file("elf");
-    doors.makedumpfile(&["-E"], &[&path]);
+    doors.makedumpfile(&["-E"], &doors.core(), &[&path]);
     doors.same_once(&path, "elf");
 }
 
@@ -201,9 +240,9 @@ fn makedumpfile_writes_elf() {
 #[test]
 fn makedumpfile_leaves_pages_out() {
     let doors = Doors::of(DUMPED);
-    let path = doors.file("kdump");
+    let (core, path) = (doors.core(), doors.file("kdump"));
     for options in [["-l", "-d", "1"], ["-l", "-d", "31"], ["-E", "-d", "31"]] {
-        doors.makedumpfile(&options, &[&path]);
+        doors.makedumpfile(&options, &core, &[&path]);
         let kind = if options[0] == "-E" { "elf" } else { "kdump" };
         doors.same_once(&path, kind);
     }

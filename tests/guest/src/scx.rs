@@ -92,7 +92,7 @@ impl Cell {
         let guest = self.guest();
         let output = match self.backend {
             Backend::Guest => guest.bpfreeze(&["dump", "RAM", "--format", "json"]),
-            Backend::Live => guest.witness("live-dump"),
+            Backend::Live | Backend::Kcore => guest.witness(&self.backend.witness("dump")),
         };
         parse(&output, "bpfreeze dump")
     }
@@ -120,7 +120,9 @@ impl Cell {
     fn steady(&self) -> BTreeSet<Task> {
         match self.backend {
             Backend::Guest => self.listed("tasks.txt"),
-            Backend::Live => &self.listed("tasks-before.txt") & &self.listed("tasks-after.txt"),
+            Backend::Live | Backend::Kcore => {
+                &self.listed("tasks-before.txt") & &self.listed("tasks-after.txt")
+            }
         }
     }
 

@@ -85,9 +85,12 @@ mod live {
         Backend, Guest, agreement, allocators, bpftool, info, objects, programs, rows, support,
     };
 
-    pub(super) use agreement::frozen_and_live_agree;
     pub(super) use bpftool::format_is_met_live as bpftools_format_is_met;
     pub(super) use info::is_true_live as info_is_true;
+
+    pub(super) fn frozen_and_live_agree(guest: &Guest) {
+        agreement::agrees_with_frozen(guest, Backend::Live);
+    }
 
     pub(super) fn maps_are_listed(guest: &Guest) {
         rows::are_true(guest, Backend::Live);
@@ -150,6 +153,21 @@ macro_rules! for_guests {
 }
 
 for_guests! { la57 "la57" la48 "la48" high "high" }
+
+/// The running kernel's memory, read in the guest that has most witnesses.
+mod kcore {
+    use super::{Backend, Guest, agreement, support};
+
+    #[test]
+    fn dump_is_true() {
+        support::dump_is_true(&Guest::open("la57"), Backend::Kcore);
+    }
+
+    #[test]
+    fn frozen_and_kcore_agree() {
+        agreement::agrees_with_frozen(&Guest::open("la57"), Backend::Kcore);
+    }
+}
 
 /// The guests of other kernels, which `cargo xtask test-matrix` boots.
 mod matrix {
