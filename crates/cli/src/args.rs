@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -312,6 +312,16 @@ impl AllocatorArgs {
     /// Whether only some allocators or slots are asked for.
     pub(crate) fn is_narrow(&self) -> bool {
         !self.allocator.is_empty() || self.pid.is_some() || self.addr.is_some()
+    }
+}
+
+impl Source {
+    /// The file or socket that it is.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Live => None,
+            Self::Qmp(path) | Self::Path(path) => Some(path),
+        }
     }
 }
 

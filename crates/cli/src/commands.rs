@@ -23,7 +23,7 @@ pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
     let mut output = open_output(&args.output, &args.source.source)?;
     let opened = source::open(&args.source.source, &args.image, &log)?;
     let found = match &opened {
-        Opened::Image(kernel, image) => Some(Info::image(kernel, image)),
+        Opened::Image(kernel, image) => Some(Info::image(kernel, image, &args.source.source)),
         Opened::Live => None,
     };
     let accessor = opened.accessor();
@@ -56,9 +56,11 @@ pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
 pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
+    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let described = opened.describe(&args.source.source);
+    let accessor = opened.accessor()?;
     let maps = list(&*accessor, &log)?;
-    let options = options(&args.source.source, args.format.into(), &output);
+    let options = options(described, args.format.into(), &output);
     let listed = render::maps(&*accessor, &maps, &options, &mut output);
     let outcome = listed.map(|listed| Outcome::of(listed.is_complete()));
     output.finish(outcome.map_err(Into::into))
@@ -68,9 +70,11 @@ pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
 pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
+    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let described = opened.describe(&args.source.source);
+    let accessor = opened.accessor()?;
     let mut maps = list(&*accessor, &log)?;
-    let mut options = options(&args.source.source, args.format.into(), &output);
+    let mut options = options(described, args.format.into(), &output);
     options.limit = args.limit;
     options.follow.objects = args.follow_objects.unwrap_or(options.follow.objects);
     if args.arena_bytes {
@@ -167,20 +171,17 @@ fn warn_of_losses(dumped: &render::Outcome) {
 pub(crate) fn progs(args: &args::Progs) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let accessor = source::open(&args.source.source, &args.image, &log)?.accessor()?;
+    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let described = opened.describe(&args.source.source);
+    let accessor = opened.accessor()?;
     let progs = list_progs(&*accessor, &log)?;
-    let options = options(&args.source.source, args.format.into(), &output);
+    let options = options(described, args.format.into(), &output);
     let printed = render::progs(accessor.kernel(), &progs, &options, &mut output);
     let outcome = Outcome::of(progs.walk.is_complete());
     output.finish(printed.map(|()| outcome).map_err(Into::into))
 }
 
-fn options(source: &Source, format: render::Format, output: &Output) -> render::Options {
-    let source = match source {
-        Source::Live => render::Source::new("live"),
-        Source::Qmp(path) => render::Source::new("qmp").with("file", &path.to_string_lossy()),
-        Source::Path(path) => render::Source::new("raw").with("file", &path.to_string_lossy()),
-    };
+fn options(source: render::Source, format: render::Format, output: &Output) -> render::Options {
     let mut options = render::Options::new(source);
     options.format = format;
     options.style = if output.color() {

@@ -2,7 +2,7 @@
 //! one that says what to try.
 
 use std::error::Error as StdError;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use guestmem::OpenError;
 use thiserror::Error;
@@ -53,11 +53,49 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
 }
 
 fn after_open(error: &OpenError) -> Option<&'static str> {
+    use guestmem::{ElfError, Foreign};
     Some(match error {
+        OpenError::NotAFile { .. } => "name the file with the memory in it",
         OpenError::Empty { .. } => {
             "pass the memory of a machine that runs or is paused; QEMU fills the file only with \
              share=on"
         }
+        OpenError::Foreign { what, .. } => match what {
+            Foreign::ElfObject => {
+                "pass the machine's memory; a vmlinux goes with --symbols or --btf"
+            }
+            Foreign::Xz => "unpack it first: xz -dc FILE > FILE.ram",
+            Foreign::Lz4 => "unpack it first: lz4 -dc FILE > FILE.ram",
+            Foreign::Bzip2 => "unpack it first: bzip2 -dc FILE > FILE.ram",
+            Foreign::Libvirt | Foreign::Migration => {
+                "save the memory alone: `dump-guest-memory FILE` in QEMU's monitor, or `virsh dump \
+                 --memory-only`"
+            }
+            _ => {
+                "save the machine's memory: `dump-guest-memory FILE` or `pmemsave 0 SIZE FILE` in \
+                 QEMU's monitor, or memory-backend-file with share=on"
+            }
+        },
+        OpenError::Unpack { source, .. } => match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "name a folder with room for it: TMPDIR=FOLDER"
+            }
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                "name a folder that can be written to: TMPDIR=FOLDER"
+            }
+            _ => "is the file whole?",
+        },
+        OpenError::PackedTooOften { .. } => "unpack it first",
+        OpenError::Elf { source, .. } => match source {
+            ElfError::Process => {
+                "pass a machine's memory: `dump-guest-memory FILE` in QEMU's monitor, not a core \
+                 of the QEMU process"
+            }
+            ElfError::Not64Bit | ElfError::BigEndian => return None,
+            ElfError::Capture(_) => "is the file whole? a later version may have made it",
+            _ => "is the file whole?",
+        },
+        OpenError::NotRaw { .. } => "leave --region out",
         OpenError::Regions { .. } => {
             "--region takes FILE_OFFSET:GPA:LEN; without it the layout is found by trying"
         }

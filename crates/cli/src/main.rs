@@ -6,7 +6,6 @@
 
 mod args;
 mod commands;
-mod detect;
 mod failure;
 mod info;
 mod inner;

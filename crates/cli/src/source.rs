@@ -1,17 +1,16 @@
 //! From what stands on the command line to a kernel's maps.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use bpfmaps::{BpfMapAccessor, Guest, Live};
 use goblin::elf::Elf;
-use guestmem::{Physical, RawImage};
+use guestmem::Image;
 use kernel::{Finder, GivenSymbols, Kernel};
 
 use crate::args::{ImageArgs, Source};
-use crate::detect;
 use crate::failure::Refusal;
 use crate::log::{Log, Progress};
 
@@ -20,34 +19,58 @@ use crate::log::{Log, Progress};
 pub(crate) enum Opened {
     /// The running kernel.
     Live,
-    /// A kernel in an image, and the layout of the image that is the true one.
-    Image(Box<Kernel>, RawImage),
+    /// A kernel in an image.
+    Image(Box<Kernel>, Image),
 }
 
 /// Finds the kernel in `source`.
 pub(crate) fn open(source: &Source, given: &ImageArgs, log: &Log) -> Result<Opened> {
     match source {
         Source::Live => Ok(Opened::Live),
-        Source::Qmp(socket) => Err(detect::qmp(socket).into()),
+        Source::Qmp(socket) => Err(qmp(socket).into()),
         Source::Path(path) => {
-            detect::refuse_other_formats(path)?;
-            let image = RawImage::open(path)?;
-            log.note(format_args!(
-                "{}: raw memory, {} MiB",
-                path.display(),
-                image.file_len() >> 20
-            ));
-            find(image, given, log)
+            refuse_what_is_no_file(path)?;
+            let mut image = Image::open(path)?;
+            if !given.region.is_empty() {
+                image = image.with_regions(given.region.clone(), path)?;
+            }
+            let size = image.layouts().first().map_or(0, |memory| memory.size());
+            let (shown, format) = (path.display(), image.format());
+            log.note(format_args!("{shown}: {format}, {} MiB", size >> 20));
+            for (name, text) in image.facts() {
+                log.note(format_args!("{shown}: {name}: {text}"));
+            }
+            find(image, path, given, log)
         }
     }
 }
 
-fn find(image: RawImage, given: &ImageArgs, log: &Log) -> Result<Opened> {
-    let layouts = if given.region.is_empty() {
-        image.candidates()
-    } else {
-        vec![image.with_regions(given.region.clone())?]
-    };
+/// The refusal of a machine behind a QMP socket.
+fn qmp(path: &Path) -> Refusal {
+    Refusal::new(
+        format!(
+            "{} is a QMP socket, which this version does not read",
+            path.display()
+        ),
+        "pause the machine (`stop`) and pass the file behind its memory-backend-file, or save it: \
+         `dump-guest-memory FILE`",
+    )
+}
+
+/// Refuses what has a door of its own.
+fn refuse_what_is_no_file(path: &Path) -> Result<()> {
+    let socket = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if socket {
+        return Err(qmp(path).into());
+    }
+    if ["/proc/kcore", "/dev/mem"].map(Path::new).contains(&path) {
+        let what = format!("{} is the running kernel's memory", path.display());
+        return Err(Refusal::new(what, "the running kernel is the source `live`").into());
+    }
+    Ok(())
+}
+
+fn find(image: Image, path: &Path, given: &ImageArgs, log: &Log) -> Result<Opened> {
     let mut bar = Progress::new("searching");
     let mut progress = |done, total| bar.update(done, total);
     let mut finder = Finder::new().progress(&mut progress);
@@ -77,20 +100,15 @@ fn find(image: RawImage, given: &ImageArgs, log: &Log) -> Result<Opened> {
         ));
         finder = finder.btf(btf);
     }
-    let physical: Vec<Physical> = layouts
-        .iter()
-        .map(|layout| Rc::new(layout.clone()) as Physical)
-        .collect();
     let kernel = finder
-        .find(&physical)
-        .with_context(|| image.path().display().to_string())?;
+        .find_in(&image)
+        .with_context(|| path.display().to_string())?;
     drop(bar);
     for candidate in kernel.candidates() {
         log.note(candidate);
     }
-    let layout = layouts.into_iter().nth(kernel.layout()).unwrap_or(image);
     log.note(format_args!("found Linux {}", kernel.release()));
-    Ok(Opened::Image(Box::new(kernel), layout))
+    Ok(Opened::Image(Box::new(kernel), image))
 }
 
 fn load(path: &Path) -> Result<Vec<u8>> {
@@ -113,6 +131,20 @@ fn btf_of(file: Vec<u8>) -> Result<Vec<u8>> {
 }
 
 impl Opened {
+    /// What documents say of where they are from.
+    pub(crate) fn describe(&self, source: &Source) -> render::Source {
+        let described = render::Source::new(match self {
+            Self::Live => "live",
+            Self::Image(_, image) => image.format().name(),
+        });
+        match source {
+            Source::Live => described,
+            Source::Qmp(path) | Source::Path(path) => {
+                described.with("file", &path.to_string_lossy())
+            }
+        }
+    }
+
     /// The maps behind it.
     pub(crate) fn accessor(self) -> Result<Box<dyn BpfMapAccessor>> {
         Ok(match self {

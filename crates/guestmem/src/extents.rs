@@ -30,27 +30,9 @@ impl Extents {
     pub(crate) fn of(file: &File, len: u64) -> io::Result<Self> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let mut at = 0;
-        while at < len {
-            let start = match seek(file, at, Whence::SeekData) {
-                Ok(start) => start,
-                Err(Errno::ENXIO) => break,
-                Err(Errno::EINVAL | Errno::ENOTSUP) => {
-                    runs = vec![(0, len)];
-                    break;
-                }
-                Err(errno) => return Err(errno.into()),
-            };
-            let end = match seek(file, start, Whence::SeekHole) {
-                Ok(end) => end.min(len),
-                // The file became shorter since the first call.
-                Err(Errno::ENXIO) => break,
-                Err(errno) => return Err(errno.into()),
-            };
-            if end <= start {
-                break;
-            }
-            runs.push((start, end));
-            at = end;
+        while let Some(run) = next_now(file, at, len)? {
+            runs.push(run);
+            at = run.1;
         }
         Ok(Self::new(runs, len))
     }
@@ -94,6 +76,27 @@ impl Extents {
         let &(start, end) = self.runs.get(index)?;
         Some((start.max(offset), end))
     }
+}
+
+/// The first data extent of `file` at or after `offset` and below `len`, as it
+/// is now. A file system that cannot say has data everywhere.
+pub(crate) fn next_now(file: &File, offset: u64, len: u64) -> Result<Option<(u64, u64)>, Errno> {
+    if offset >= len {
+        return Ok(None);
+    }
+    let start = match seek(file, offset, Whence::SeekData) {
+        Ok(start) => start,
+        Err(Errno::ENXIO) => return Ok(None),
+        Err(Errno::EINVAL | Errno::ENOTSUP) => return Ok(Some((offset, len))),
+        Err(errno) => return Err(errno),
+    };
+    let end = match seek(file, start, Whence::SeekHole) {
+        Ok(end) => end.min(len),
+        // The file became shorter since the first call.
+        Err(Errno::ENXIO) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    Ok((start < end).then_some((start, end)))
 }
 
 fn seek(file: &File, offset: u64, whence: Whence) -> Result<u64, Errno> {

@@ -21,21 +21,35 @@
 //! ```
 
 mod addr;
+mod capture_note;
+mod elf;
 mod extents;
 mod fake;
 mod fault;
 mod image;
+#[cfg(feature = "compression")]
+mod kdump;
 mod mapped;
 mod memory;
+mod open;
+mod packed;
 mod raw;
+mod recognise;
 mod region;
 mod sigbus;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
+pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
+pub use elf::ElfError;
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use image::{Format, Image};
+#[cfg(feature = "compression")]
+pub use kdump::KdumpError;
+pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
-pub use raw::{OpenError, RawImage};
+pub use open::OpenError;
+pub use raw::RawImage;
+pub use recognise::{Foreign, Packing};
 pub use region::{ParseRegionError, Region, RegionError, Regions};

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use memmap2::{Mmap, MmapOptions, UncheckedAdvice};
 
-use crate::extents::Extents;
+use crate::extents::{self, Extents};
 use crate::sigbus::Guard;
 use crate::windows::{Outgoing, Windows};
 
@@ -16,14 +16,25 @@ use crate::windows::{Outgoing, Windows};
 /// and leaves nothing behind.
 const LARGE: usize = 32 << 10;
 
+/// Whether a file's holes stay holes while it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// They do: nobody writes to the file.
+    Still,
+    /// They do not: the file is the memory of a machine that runs, or will.
+    Changing,
+}
+
 /// A mapped file, of which holes are never touched.
 #[derive(Debug)]
-pub(crate) struct MappedFile {
+pub struct MappedFile {
     // Dropped before the memory it guards.
     guard: Guard,
     memory: Mmap,
     file: File,
+    /// As they were when it was mapped.
     extents: Extents,
+    contents: Contents,
     /// What was copied, until it is known to be the file's.
     scratch: RefCell<Box<[u8]>>,
     windows: Windows,
@@ -31,7 +42,11 @@ pub(crate) struct MappedFile {
 
 impl MappedFile {
     /// Maps the `len` bytes of `file`.
-    pub(crate) fn new(file: File, len: u64) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub fn new(file: File, len: u64, contents: Contents) -> io::Result<Self> {
         let extents = Extents::of(&file, len)?;
         let memory = map(&file, len)?;
         let guard = Guard::new(memory.as_ptr(), memory.len())?;
@@ -41,23 +56,38 @@ impl MappedFile {
             memory,
             file,
             extents,
+            contents,
             scratch: RefCell::new(vec![0; LARGE].into_boxed_slice()),
         })
     }
 
     /// The file's length in bytes, when it was mapped.
-    pub(crate) fn len(&self) -> u64 {
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "what is empty cannot be mapped"
+    )]
+    #[must_use]
+    pub fn len(&self) -> u64 {
         self.memory.len() as u64
     }
 
-    /// Where the file has data.
-    pub(crate) fn extents(&self) -> &Extents {
-        &self.extents
+    /// The first `[start, end)` with data that ends after `offset`, cut there.
+    #[must_use]
+    pub fn next_data(&self, offset: u64) -> Option<(u64, u64)> {
+        match self.contents {
+            Contents::Still => self.extents.next(offset),
+            // A file that was mapped and can no longer tell has data everywhere.
+            Contents::Changing => extents::next_now(&self.file, offset, self.len())
+                .unwrap_or_else(|_untold| Some((offset, self.len()))),
+        }
     }
 
-    /// Copies from the file at `offset`; `Err` counts the bytes before the
-    /// first one that was lost. The range must lie inside the file.
-    pub(crate) fn copy(&self, offset: u64, buf: &mut [u8]) -> Result<(), usize> {
+    /// Copies from the file at `offset`. The range must lie inside the file.
+    ///
+    /// # Errors
+    ///
+    /// How many bytes precede the first one that was lost.
+    pub fn copy(&self, offset: u64, buf: &mut [u8]) -> Result<(), usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let at = offset + done as u64;
@@ -66,11 +96,16 @@ impl MappedFile {
             let Some(into) = rest.get_mut(..step) else {
                 return Err(done);
             };
-            if data {
-                self.copy_data(at, into).map_err(|good| done + good)?;
-            } else {
-                into.fill(0);
+            match (data, self.contents) {
+                (true, _) => self.copy_data(at, into),
+                (false, Contents::Still) => {
+                    into.fill(0);
+                    Ok(())
+                }
+                // Only a call sees what is there now without filling a hole.
+                (false, Contents::Changing) => self.copy_by_call(at, into),
             }
+            .map_err(|good| done + good)?;
             done += step;
         }
         Ok(())
@@ -173,7 +208,7 @@ mod tests {
     fn lost_pages_are_not_zeros() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[7; 0x4000], 0).unwrap();
-        let mapped = MappedFile::new(file.try_clone().unwrap(), 0x4000).unwrap();
+        let mapped = MappedFile::new(file.try_clone().unwrap(), 0x4000, Contents::Still).unwrap();
         file.set_len(0x1000).unwrap();
         let mut buf = [9; 8];
         assert_eq!(mapped.copy(0xffc, &mut buf), Err(4));
@@ -190,7 +225,30 @@ mod tests {
     fn the_length_is_the_one_given() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x4000).unwrap();
-        assert_eq!(MappedFile::new(file, 0x3000).unwrap().len(), 0x3000);
+        assert_eq!(
+            MappedFile::new(file, 0x3000, Contents::Still)
+                .unwrap()
+                .len(),
+            0x3000
+        );
+    }
+
+    #[test]
+    fn holes_that_get_data_are_no_zeros() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        let open = |contents| MappedFile::new(file.try_clone().unwrap(), 1 << 20, contents);
+        let changing = open(Contents::Changing).unwrap();
+        assert_eq!(changing.next_data(0), None);
+        let mut buf = [9; 2];
+        changing.copy(0x8000, &mut buf).unwrap();
+        assert_eq!(buf, [0; 2]);
+        file.write_all_at(&[7; 8], 0x8000).unwrap();
+        changing.copy(0x8007, &mut buf).unwrap();
+        assert_eq!(buf, [7, 0]);
+        let (start, end) = changing.next_data(0).unwrap();
+        assert!(start <= 0x8000 && (0x8008..1 << 20).contains(&end));
+        assert_eq!(changing.next_data(end), None);
     }
 
     #[test]
@@ -204,7 +262,7 @@ mod tests {
         }
         let len = steps * STEP;
         file.set_len(len).unwrap();
-        let mapped = MappedFile::new(file, len).unwrap();
+        let mapped = MappedFile::new(file, len, Contents::Still).unwrap();
         for round in 0..40 {
             for step in 0..steps {
                 let mut buf = [0; 8];

@@ -1,52 +1,12 @@
 //! A machine's RAM as a plain file, mapped.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use thiserror::Error;
-
-use crate::mapped::MappedFile;
-use crate::{
-    Address, Cause, Fault, Gpa, Memory, PhysicalMemory, Region, RegionError, Regions, Span,
-};
-
-/// Why a file could not be opened as an image.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// The operating system refused an operation on the file.
-    #[error("cannot {operation} {}", path.display())]
-    Io {
-        /// What was tried.
-        operation: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// It is a directory, a socket or the like.
-    #[error("{} is not a regular file or block device", path.display())]
-    NotAFile {
-        /// What was given.
-        path: PathBuf,
-    },
-    /// It has no bytes.
-    #[error("{} is empty", path.display())]
-    Empty {
-        /// Which file.
-        path: PathBuf,
-    },
-    /// The given regions contradict each other or the file.
-    #[error("{} cannot have these regions", path.display())]
-    Regions {
-        /// Which file.
-        path: PathBuf,
-        /// The contradiction.
-        source: RegionError,
-    },
-}
+use crate::mapped::{Contents, MappedFile};
+use crate::open::open_file;
+use crate::{Address, Cause, Fault, Gpa, Memory, OpenError, PhysicalMemory, Region, Regions, Span};
 
 /// A raw RAM image: QEMU's memory backend file, Firecracker's `vm.mem`,
 /// `pmemsave`'s output.
@@ -69,29 +29,14 @@ impl RawImage {
     ///
     /// What the operating system says, or that it is no file or has no bytes.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let io = |operation| {
-            let path = path.to_owned();
-            move |source| OpenError::Io {
-                operation,
-                path,
-                source,
-            }
-        };
-        let file = File::open(path).map_err(io("open"))?;
-        let kind = file.metadata().map_err(io("examine"))?.file_type();
-        if !kind.is_file() && !std::os::unix::fs::FileTypeExt::is_block_device(&kind) {
-            return Err(OpenError::NotAFile {
-                path: path.to_owned(),
-            });
-        }
-        // A block device's metadata has no length, its end has.
-        let len = io::Seek::seek(&mut &file, io::SeekFrom::End(0)).map_err(io("measure"))?;
-        if len == 0 {
-            return Err(OpenError::Empty {
-                path: path.to_owned(),
-            });
-        }
-        let file = MappedFile::new(file, len).map_err(io("map"))?;
+        let (file, len) = open_file(path)?;
+        Self::new(file, len, path)
+    }
+
+    /// The `len` bytes of `file`, which is, or came out of, the one at `path`.
+    pub(crate) fn new(file: File, len: u64, path: &Path) -> Result<Self, OpenError> {
+        let file =
+            MappedFile::new(file, len, Contents::Still).map_err(OpenError::io("map", path))?;
         Ok(Self {
             regions: Regions::flat(len),
             file: Rc::new(file),
@@ -122,7 +67,8 @@ impl RawImage {
             .collect()
     }
 
-    fn laid_out(&self, regions: Regions) -> Self {
+    /// The same file under another layout, which fits it.
+    pub(crate) fn laid_out(&self, regions: Regions) -> Self {
         Self {
             regions,
             ..self.clone()
@@ -177,13 +123,13 @@ impl Memory<Gpa> for RawImage {
 
 impl PhysicalMemory for RawImage {
     fn next_data(&self, from: Gpa) -> Option<Span> {
-        self.regions.as_slice().iter().find_map(|region| {
+        self.regions.from(from).iter().find_map(|region| {
             let skip = from.get().saturating_sub(region.gpa.get());
             let offset = region.file_offset.checked_add(skip)?;
             let end = region.file_offset + region.len;
-            let (start, stop) = self.file.extents().next(offset)?;
+            let (start, stop) = self.file.next_data(offset)?;
             let stop = stop.min(end);
-            (skip < region.len && start < stop).then(|| Span {
+            (start < stop).then(|| Span {
                 start: Gpa::new(region.gpa.get() + (start - region.file_offset)),
                 len: stop - start,
             })
@@ -287,7 +233,7 @@ mod tests {
     fn what_is_no_image_is_refused() {
         let check = |path: &Path| RawImage::open(path).unwrap_err().to_string();
         let dir = tempfile::tempdir().unwrap();
-        assert!(check(dir.path()).ends_with("is not a regular file or block device"));
+        assert!(check(dir.path()).ends_with("is a directory, not a memory image"));
         let empty = dir.path().join("empty");
         File::create(&empty).unwrap();
         assert!(check(&empty).ends_with("is empty"));

@@ -189,10 +189,18 @@ impl Regions {
 
     /// The region that holds `gpa`, and how far inside it is.
     pub(crate) fn find(&self, gpa: Gpa) -> Option<(&Region, u64)> {
-        self.0.iter().find_map(|region| {
-            let inside = gpa.checked_offset_from(region.gpa)?;
-            (inside < region.len).then_some((region, inside))
-        })
+        let region = self.from(gpa).first()?;
+        let inside = gpa.checked_offset_from(region.gpa)?;
+        Some((region, inside))
+    }
+
+    /// The regions that end behind `gpa`.
+    pub(crate) fn from(&self, gpa: Gpa) -> &[Region] {
+        let index = self.0.partition_point(|region| {
+            let inside = gpa.checked_offset_from(region.gpa);
+            inside.is_some_and(|inside| inside >= region.len)
+        });
+        self.0.get(index..).unwrap_or_default()
     }
 
     /// The physical address of the byte at `offset` of the file, if any

@@ -8,9 +8,11 @@ use std::fmt::Display;
 use anyhow::Result;
 use bpfmaps::{Cpus, KernelInfo, Maps, Progs, Walk};
 use btf_layout::Btf;
-use guestmem::RawImage;
+use guestmem::{Image, Regions};
 use kernel::{BtfSource, Candidate, Kernel, Verdict};
 use serde::Serialize;
+
+use crate::args::Source;
 
 /// What the JSON of this program calls itself.
 const SCHEMA: &str = "bpfreeze/1";
@@ -30,14 +32,20 @@ pub(crate) struct Info {
 }
 
 #[derive(Debug, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-enum SourceInfo {
-    Live,
-    Raw {
-        file: String,
-        bytes: u64,
-        regions: Vec<RegionInfo>,
-    },
+struct SourceInfo {
+    kind: &'static str,
+    /// What it is, for people.
+    #[serde(skip)]
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// The RAM of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    regions: Vec<RegionInfo>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    facts: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,7 +131,7 @@ impl Info {
     pub(crate) fn live(kernel: &KernelInfo, btf: Option<&Btf>) -> Self {
         Self {
             schema: SCHEMA,
-            source: SourceInfo::Live,
+            source: SourceInfo::live(),
             kernel: KernelFacts {
                 release: kernel.release.clone(),
                 version: None,
@@ -141,14 +149,14 @@ impl Info {
     }
 
     /// What there is to tell of an image, except its maps and programs.
-    pub(crate) fn image(kernel: &Kernel, image: &RawImage) -> Self {
+    pub(crate) fn image(kernel: &Kernel, image: &Image, source: &Source) -> Self {
         let cpus = kernel
             .per_cpu()
             .map(|per_cpu| Cpus(per_cpu.cpus().collect()));
         let cpus = cpus.unwrap_or_default();
         Self {
             schema: SCHEMA,
-            source: SourceInfo::raw(image),
+            source: SourceInfo::image(image, kernel.layout(), source),
             kernel: KernelFacts {
                 release: kernel.release().to_owned(),
                 version: Some(kernel.version().to_owned()),
@@ -192,16 +200,34 @@ impl Info {
 }
 
 impl SourceInfo {
-    fn raw(image: &RawImage) -> Self {
-        let regions = image.regions().as_slice().iter().map(|region| RegionInfo {
+    fn live() -> Self {
+        Self {
+            kind: "live",
+            what: "the running kernel".to_owned(),
+            file: None,
+            bytes: None,
+            regions: Vec::new(),
+            facts: BTreeMap::new(),
+        }
+    }
+
+    fn image(image: &Image, layout: usize, source: &Source) -> Self {
+        let regions = image.regions(layout).map(Regions::as_slice);
+        let regions = regions.unwrap_or_default().iter().map(|region| RegionInfo {
             file_offset: region.file_offset,
             gpa: region.gpa.to_string(),
             bytes: region.len,
         });
-        Self::Raw {
-            file: image.path().to_string_lossy().into_owned(),
-            bytes: image.file_len(),
+        let memory = image.layouts().get(layout);
+        Self {
+            kind: image.format().name(),
+            what: image.format().to_string(),
+            file: source
+                .path()
+                .map(|path| path.to_string_lossy().into_owned()),
+            bytes: memory.map(|memory| memory.size()),
             regions: regions.collect(),
+            facts: image.facts().iter().cloned().collect(),
         }
     }
 }

@@ -48,26 +48,27 @@ impl Info {
 
 impl SourceInfo {
     fn rows(&self, rows: &mut Rows) {
-        match self {
-            Self::Live => rows.push(("source", "the running kernel".to_owned())),
-            Self::Raw {
-                file,
+        let mut text = match &self.file {
+            Some(file) => format!("{file}, {}", self.what),
+            None => self.what.clone(),
+        };
+        if let Some(bytes) = self.bytes {
+            text = format!("{text} of {}", size(bytes));
+        }
+        rows.push(("source", text));
+        // A file that simply starts at address 0 needs no words.
+        let laid_out = self.regions.len() > 1 || self.regions.iter().any(|one| one.gpa != "0x0");
+        for region in self.regions.iter().filter(|_| laid_out) {
+            let RegionInfo {
+                file_offset,
+                gpa,
                 bytes,
-                regions,
-            } => {
-                rows.push(("source", format!("{file}, raw memory of {}", size(*bytes))));
-                // A file that simply starts at address 0 needs no words.
-                let laid_out = regions.len() > 1 || regions.iter().any(|one| one.gpa != "0x0");
-                for region in regions.iter().filter(|_| laid_out) {
-                    let RegionInfo {
-                        file_offset,
-                        gpa,
-                        bytes,
-                    } = region;
-                    let text = format!("{gpa}, {} from byte {file_offset:#x}", size(*bytes));
-                    rows.push(("  region", text));
-                }
-            }
+            } = region;
+            let text = format!("{gpa}, {} from byte {file_offset:#x}", size(*bytes));
+            rows.push(("  region", text));
+        }
+        for (name, text) in &self.facts {
+            rows.push((name, text.clone()));
         }
     }
 }

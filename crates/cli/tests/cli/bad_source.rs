@@ -64,7 +64,7 @@ fn socket() {
     let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let parts = [
         "is a QMP socket, which this version does not read",
-        "pmemsave",
+        "dump-guest-memory",
     ];
     check(&path, &[], &parts);
     let named = format!("qmp:{}", path.display());
@@ -105,25 +105,51 @@ fn other_formats_say_what_to_do_instead() {
     };
     let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0".to_vec();
     elf.resize(4096, 0);
+    let core = "cannot be read as an ELF core";
     other(
         &elf,
-        &[
-            "is an ELF core, which this version does not read",
-            "pmemsave",
-        ],
+        &[core, "no segment with memory", "is the file whole?"],
     );
-    elf[16] = 2;
+    elf[4] = 1;
+    other(&elf, &[core, "32-bit"]);
+    elf[4..6].copy_from_slice(&[2, 2]);
+    elf[16..18].copy_from_slice(&[0, 4]);
+    other(&elf, &[core, "big-endian"]);
+    elf[16..18].copy_from_slice(&[0, 2]);
     other(&elf, &["is an ELF object, not memory", "--symbols"]);
     other(b"KDUMP   \x06\0\0\0", &["is a kdump dump", "pmemsave"]);
-    other(b"DISKDUMP\x06\0\0\0", &["is a diskdump dump", "pmemsave"]);
-    other(
-        b"makedumpfile\0\0\0\0",
-        &["is a flattened kdump dump", "pmemsave"],
-    );
+    other(b"DISKDUMP\x06\0\0\0", &["is a kdump dump", "pmemsave"]);
+    other(b"makedumpfile\0\0\0\0", &["is a kdump dump", "pmemsave"]);
     other(b"QFI\xfb\0\0\0\x03", &["is a qcow2 disk image", "pmemsave"]);
-    other(b"\x1f\x8b\x08\0", &["is compressed (gzip)", "gzip -dc"]);
-    other(b"\x28\xb5\x2f\xfd\0", &["is compressed (zstd)", "zstd -dc"]);
+    other(
+        b"QEVM\0\0\0\x03",
+        &["migration stream", "dump-guest-memory"],
+    );
+    let cut = ["cannot unpack", "is the file whole?"];
+    other(b"\x1f\x8b\x08\0", &cut);
+    other(b"\x28\xb5\x2f\xfd\0", &cut);
+    other(b"\xfd7zXZ\0", &["is compressed (xz)", "xz -dc"]);
     other(b"hello, world\n", &["is text", "pmemsave"]);
+}
+
+#[test]
+fn regions_are_for_raw_memory() {
+    // A header, a segment of a page behind it, and the page.
+    let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x04\0\x3e\0".to_vec();
+    elf.resize(32, 0);
+    elf.extend(64u64.to_le_bytes());
+    elf.resize(54, 0);
+    elf.extend([56, 0, 1, 0]);
+    elf.resize(64, 0);
+    elf.extend(1u64.to_le_bytes());
+    for word in [0x1000u64, 0, 0, 0x1000, 0x1000, 0] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.resize(0x2000, 0);
+    let (_folder, path) = file(&elf);
+    check(&path, &[], &["no Linux kernel in this image"]);
+    let region = ["--region", "0:0:0x1000"];
+    check(&path, &region, &["is no raw memory", "leave --region out"]);
 }
 
 #[test]
