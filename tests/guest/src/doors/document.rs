@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -61,5 +62,53 @@ pub(super) fn assert_same(name: &str, expected: &Document, found: &Document) {
             around(found),
             around(expected)
         );
+    }
+}
+
+/// What a gap says where a dump lacks pages.
+const LEFT_OUT: &str = "was left out of the dump";
+
+/// A map of a document, as far as it tells of what is missing.
+#[derive(Deserialize)]
+struct Map {
+    id: u32,
+    complete: bool,
+    error: Option<String>,
+    gaps: Vec<Value>,
+    entries: Option<Box<RawValue>>,
+}
+
+impl Document {
+    fn maps(&self) -> BTreeMap<u32, Map> {
+        let maps: Vec<Map> = parse(self.rest["maps"].get().as_bytes(), "maps");
+        maps.into_iter().map(|map| (map.id, map)).collect()
+    }
+}
+
+/// Fails if something is missing for another reason than that pages were left out, or without
+/// any.
+#[track_caller]
+pub(super) fn assert_left_out(expected: &Document, found: &Document) {
+    let gaps: Vec<Value> = parse(found.rest["gaps"].get().as_bytes(), "gaps");
+    let (expected, maps) = (expected.maps(), found.maps());
+    assert!(maps.len() == expected.len() || !gaps.is_empty());
+    let said = |gap: &Value| gap.to_string().contains(LEFT_OUT);
+    assert!(gaps.iter().all(said), "{gaps:?}");
+    for (id, map) in maps {
+        let gaps: Vec<Value> = map
+            .error
+            .into_iter()
+            .map(Value::from)
+            .chain(map.gaps)
+            .collect();
+        assert!(gaps.iter().all(said), "map {id}: {gaps:?}");
+        assert_eq!(map.complete, gaps.is_empty(), "map {id}");
+        let text = |entries: &Option<Box<RawValue>>| -> String {
+            let text = entries.as_ref().map(|entries| entries.get().to_owned());
+            text.unwrap_or_default()
+        };
+        let (found, whole) = (text(&map.entries), text(&expected[&id].entries));
+        let is_told = !map.complete || found == whole || found.contains(LEFT_OUT);
+        assert!(is_told, "map {id} is not what it was, and nothing says why");
     }
 }
