@@ -22,10 +22,12 @@
 
 mod addr;
 mod capture_note;
+mod core_writer;
 mod elf;
 mod extents;
 mod fake;
 mod fault;
+mod faults;
 mod image;
 #[cfg(feature = "compression")]
 mod kdump;
@@ -33,23 +35,31 @@ mod mapped;
 mod memory;
 mod open;
 mod packed;
+mod page_set;
 mod raw;
 mod recognise;
+mod recorder;
 mod region;
 mod sigbus;
+mod snapshot;
 mod windows;
 
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
 pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
+pub use core_writer::{Core, CoreError};
 pub use elf::ElfError;
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
+pub use faults::Faults;
 pub use image::{Format, Image};
 #[cfg(feature = "compression")]
 pub use kdump::KdumpError;
 pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use open::OpenError;
+pub use page_set::{PAGE, PageSet};
 pub use raw::RawImage;
 pub use recognise::{Foreign, Packing};
+pub use recorder::Recorder;
 pub use region::{ParseRegionError, Region, RegionError, Regions};
+pub use snapshot::{Filler, Snapshot};
