@@ -54,11 +54,12 @@ fn one_map() {
 fn an_allocator() {
     let slots = ["--allocator", "scx_task_allocator", "--limit", "5"];
     check("allocator.txt", "dump", &slots);
-    check(
-        "allocator.json",
-        "dump",
-        &[&slots[..], &["--format", "json"]].concat(),
-    );
+}
+
+#[test]
+fn what_a_scheduler_keeps_for_a_task() {
+    check("task.txt", "dump", &["--pid", "1"]);
+    check("task.json", "dump", &["--pid", "1", "--format", "json"]);
 }
 
 /// Nothing that a whole dump needs is missing in it.
