@@ -30,7 +30,8 @@ fn drgn_reads_the_same() {
     let core = folder.path().join("core");
     let mut capture = program();
     capture.arg("capture").arg(guest.ram()).arg("-o").arg(&core);
-    assert!(capture.status().expect("bpfreeze starts").success());
+    let captured = capture.output().expect("bpfreeze starts");
+    assert!(captured.status.success(), "{captured:?}");
 
     let mut drgn = Command::new("python3");
     drgn.env("PYTHONPATH", told("BPFREEZE_DRGN"));
