@@ -30,7 +30,9 @@ pub(crate) fn open(source: &Source, given: &ImageArgs, log: &Log) -> Result<Open
         Source::Qmp(socket) => Err(qmp(socket).into()),
         Source::Path(path) => {
             refuse_what_is_no_file(path)?;
-            let mut image = Image::open(path)?;
+            let mut bar = Progress::new("unpacking");
+            let mut image = Image::open_telling(path, &mut |done, total| bar.update(done, total))?;
+            drop(bar);
             if !given.region.is_empty() {
                 image = image.with_regions(given.region.clone(), path)?;
             }
