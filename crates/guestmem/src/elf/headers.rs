@@ -27,48 +27,48 @@ const NO_ADDRESS: u64 = u64::MAX;
 
 /// A part of the file that stands for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// Where it is in the file.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// How many bytes the file has, by the header.
-    pub(super) in_file: u64,
+    pub(crate) in_file: u64,
     /// Its first physical address.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// How many bytes it has in memory; `start + in_memory` does not overflow.
-    pub(super) in_memory: u64,
+    pub(crate) in_memory: u64,
 }
 
 impl Segment {
     /// How many of its bytes the header says the file has.
-    pub(super) fn promised(&self) -> u64 {
+    pub(crate) fn promised(&self) -> u64 {
         self.in_file.min(self.in_memory)
     }
 
     /// How many of its bytes a file of `len` bytes can have.
-    pub(super) fn held(&self, len: u64) -> u64 {
+    pub(crate) fn held(&self, len: u64) -> u64 {
         self.promised().min(len.saturating_sub(self.offset))
     }
 
     /// Whether a file of `len` bytes ends before it does.
-    pub(super) fn is_cut(&self, len: u64) -> bool {
+    pub(crate) fn is_cut(&self, len: u64) -> bool {
         self.held(len) < self.promised()
     }
 }
 
 /// What the headers tell.
 #[derive(Debug, Default)]
-pub(super) struct Headers {
+pub(crate) struct Headers {
     /// The memory.
-    pub(super) loads: Vec<Segment>,
+    pub(crate) loads: Vec<Segment>,
     /// The notes.
-    pub(super) notes: Vec<Segment>,
+    pub(crate) notes: Vec<Segment>,
     /// Whether any memory has a physical address.
     physical: bool,
 }
 
 impl Headers {
     /// Reads those of `file`, which has `len` bytes.
-    pub(super) fn read(file: &File, len: u64) -> Result<Self, ElfError> {
+    pub(crate) fn read(file: &File, len: u64) -> Result<Self, ElfError> {
         let header: [u8; EHDR] = load(file, 0, "ELF header")?;
         let word = |at: usize| field(&header, at).map(u64::from_le_bytes);
         let half = |at: usize| field(&header, at).map(u16::from_le_bytes);
@@ -172,7 +172,7 @@ impl Headers {
 }
 
 /// The field at `at`.
-pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 

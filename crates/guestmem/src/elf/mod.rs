@@ -5,7 +5,7 @@
 //! memory, its notes what the machine or the dumper had to say. Fields are by
 //! the System V ABI, the contents of notes by who writes them.
 
-mod headers;
+pub(crate) mod headers;
 mod memory;
 pub(crate) mod notes;
 

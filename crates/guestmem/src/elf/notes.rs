@@ -50,7 +50,7 @@ impl Notes {
     ///
     /// What cannot be read of them is a fact to tell, and no error: the memory
     /// is there without them. Only a capture's own note must make sense.
-    pub(super) fn read(file: &File, len: u64, segments: &[Segment]) -> Result<Self, ElfError> {
+    pub(crate) fn read(file: &File, len: u64, segments: &[Segment]) -> Result<Self, ElfError> {
         let mut notes = Self::default();
         let mut left = MOST_BYTES;
         for segment in segments {
