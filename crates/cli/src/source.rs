@@ -40,7 +40,9 @@ pub(crate) fn open_with(
         Source::Qmp(socket) => Err(qmp(socket).into()),
         Source::Path(path) => {
             refuse_what_is_no_file(path)?;
-            let mut image = Image::open(path)?;
+            let mut bar = Progress::new("unpacking");
+            let mut image = Image::open_telling(path, &mut |done, total| bar.update(done, total))?;
+            drop(bar);
             if !args.region.is_empty() {
                 image = image.with_regions(args.region.clone(), path)?;
             }
