@@ -208,7 +208,7 @@ fn list_progs(accessor: &dyn BpfMapAccessor, log: &Log) -> Result<Progs> {
 }
 
 /// Opens the output before the work begins, and never over the source.
-fn open_output(args: &OutputArgs, source: &Source) -> Result<Output> {
+pub(crate) fn open_output(args: &OutputArgs, source: &Source) -> Result<Output> {
     if let (Some(output), Source::Path(source)) = (&args.output, source)
         && same_file(output, source)
     {

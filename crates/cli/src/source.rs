@@ -6,9 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use bpfmaps::{BpfMapAccessor, Guest, Live};
+use freeze::capture::Given;
 use goblin::elf::Elf;
 use guestmem::Image;
-use kernel::{Finder, GivenSymbols, Kernel};
+use kernel::{GivenSymbols, Kernel};
 
 use crate::args::{ImageArgs, Source, SourceArgs, Via};
 use crate::failure::Refusal;
@@ -24,19 +25,33 @@ pub(crate) enum Opened {
 }
 
 /// Finds the kernel in `source`.
-pub(crate) fn open(source: &SourceArgs, given: &ImageArgs, log: &Log) -> Result<Opened> {
+pub(crate) fn open(source: &SourceArgs, args: &ImageArgs, log: &Log) -> Result<Opened> {
+    open_with(source, args, &given(args, log)?, log)
+}
+
+/// The same, with what `args` say of the kernel.
+pub(crate) fn open_with(
+    source: &SourceArgs,
+    args: &ImageArgs,
+    given: &Given,
+    log: &Log,
+) -> Result<Opened> {
     match &source.source {
         Source::Live => live(source.via.unwrap_or_default(), given, log),
         Source::Qmp(socket) => Err(qmp(socket).into()),
         Source::Path(path) => {
             refuse_what_is_no_file(path)?;
-            find(Image::open(path)?, path, given, log)
+            let mut image = Image::open(path)?;
+            if !args.region.is_empty() {
+                image = image.with_regions(args.region.clone(), path)?;
+            }
+            find(image, path, given, log)
         }
     }
 }
 
 /// The running kernel, read through `via`.
-fn live(via: Via, given: &ImageArgs, log: &Log) -> Result<Opened> {
+fn live(via: Via, given: &Given, log: &Log) -> Result<Opened> {
     let via = match via {
         Via::Auto => bpfmaps::Via::Any,
         Via::Program => bpfmaps::Via::Program,
@@ -74,10 +89,7 @@ fn refuse_what_is_no_file(path: &Path) -> Result<()> {
 }
 
 /// Finds the kernel in `image`, which was opened from `path`.
-fn find(mut image: Image, path: &Path, given: &ImageArgs, log: &Log) -> Result<Opened> {
-    if !given.region.is_empty() {
-        image = image.with_regions(given.region.clone(), path)?;
-    }
+fn find(image: Image, path: &Path, given: &Given, log: &Log) -> Result<Opened> {
     let size = image.layouts().first().map_or(0, |memory| memory.size());
     let (shown, format) = (path.display(), image.format());
     log.note(format_args!("{shown}: {format}, {} MiB", size >> 20));
@@ -86,33 +98,7 @@ fn find(mut image: Image, path: &Path, given: &ImageArgs, log: &Log) -> Result<O
     }
     let mut bar = Progress::new("searching");
     let mut progress = |done, total| bar.update(done, total);
-    let mut finder = Finder::new().progress(&mut progress);
-    if let Some(gpa) = given.vmcoreinfo {
-        finder = finder.vmcoreinfo(gpa);
-    }
-    if let Some(gpa) = given.root_table {
-        finder = finder.root(gpa);
-    }
-    if let Some(path) = &given.symbols {
-        let symbols = GivenSymbols::parse(&load(path)?)
-            .with_context(|| format!("cannot use {} for symbols", path.display()))?;
-        log.note(format_args!(
-            "{}: {} symbols",
-            path.display(),
-            symbols.count()
-        ));
-        finder = finder.symbols(symbols);
-    }
-    if let Some(path) = &given.btf {
-        let btf = btf_of(load(path)?)
-            .with_context(|| format!("cannot use {} for BTF", path.display()))?;
-        log.note(format_args!(
-            "{}: {} bytes of BTF",
-            path.display(),
-            btf.len()
-        ));
-        finder = finder.btf(btf);
-    }
+    let finder = given.finder().progress(&mut progress);
     let kernel = finder
         .find_in(&image)
         .with_context(|| path.display().to_string())?;
@@ -122,6 +108,30 @@ fn find(mut image: Image, path: &Path, given: &ImageArgs, log: &Log) -> Result<O
     }
     log.note(format_args!("found Linux {}", kernel.release()));
     Ok(Opened::Image(Box::new(kernel), image))
+}
+
+/// What `args` say of the kernel.
+pub(crate) fn given(args: &ImageArgs, log: &Log) -> Result<Given> {
+    let mut given = Given {
+        vmcoreinfo: args.vmcoreinfo,
+        root: args.root_table,
+        ..Given::default()
+    };
+    if let Some(path) = &args.symbols {
+        let symbols = GivenSymbols::parse(&load(path)?)
+            .with_context(|| format!("cannot use {} for symbols", path.display()))?;
+        let (shown, count) = (path.display(), symbols.count());
+        log.note(format_args!("{shown}: {count} symbols"));
+        given.symbols = Some(symbols);
+    }
+    if let Some(path) = &args.btf {
+        let btf = btf_of(load(path)?)
+            .with_context(|| format!("cannot use {} for BTF", path.display()))?;
+        let (shown, len) = (path.display(), btf.len());
+        log.note(format_args!("{shown}: {len} bytes of BTF"));
+        given.btf = Some(btf);
+    }
+    Ok(given)
 }
 
 fn load(path: &Path) -> Result<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! The trait that every address space is read through.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::{Address, Fault, Gpa};
 
@@ -35,6 +36,12 @@ impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Box<M> {
 }
 
 impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Rc<M> {
+    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
+        (**self).read(addr, buf)
+    }
+}
+
+impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Arc<M> {
     fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
         (**self).read(addr, buf)
     }
@@ -243,6 +250,16 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
 
     fn is_running(&self) -> bool {
         (**self).is_running()
+    }
+}
+
+impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Arc<M> {
+    fn next_data(&self, from: Gpa) -> Option<Span> {
+        (**self).next_data(from)
+    }
+
+    fn size(&self) -> u64 {
+        (**self).size()
     }
 }
 

@@ -13,9 +13,11 @@ const SHDR: usize = 64;
 /// In `e_phnum`: the number is in the first section header.
 const PN_XNUM: u16 = 0xffff;
 
-/// More segments than a capture or any dumper makes: one for each page of
-/// 4 GiB. Their headers are 56 MiB.
-const MOST_SEGMENTS: u64 = 1 << 20;
+/// More segments than any dumper makes: one for each page of 16 GiB.
+const MOST_SEGMENTS: u64 = 1 << 22;
+
+/// How many program headers are read at a time.
+const AT_A_TIME: u64 = 1024;
 
 /// Where all architectures' physical memory ends.
 const PHYSICAL_END: u64 = 1 << 52;
@@ -60,6 +62,8 @@ pub(crate) struct Headers {
     pub(crate) loads: Vec<Segment>,
     /// The notes.
     pub(crate) notes: Vec<Segment>,
+    /// Whether any memory has a physical address.
+    physical: bool,
 }
 
 impl Headers {
@@ -116,17 +120,28 @@ impl Headers {
                 problem: "reach past the end of the file",
             });
         }
-        let mut table = vec![0; usize::try_from(table_len).unwrap_or(0)];
-        read(file, phoff, &mut table, "program headers")?;
-        Self::of_table(&table)
+        let mut headers = Self::default();
+        let mut table = Vec::new();
+        // In parts: what is no segment takes no room, of however many headers.
+        for first in (0..count).step_by(usize::try_from(AT_A_TIME).unwrap_or(1)) {
+            let part = AT_A_TIME.min(count - first) * PHDR as u64;
+            table.resize(usize::try_from(part).unwrap_or(0), 0);
+            let at = phoff + first * PHDR as u64;
+            read(file, at, &mut table, "program headers")?;
+            headers.take(first, &table)?;
+        }
+        match headers.loads.len() {
+            0 => Err(ElfError::NoMemory),
+            2.. if !headers.physical => Err(ElfError::Process),
+            _ => Ok(headers),
+        }
     }
 
-    fn of_table(table: &[u8]) -> Result<Self, ElfError> {
+    /// Takes what is told by the headers from the one with number `first` on.
+    fn take(&mut self, first: u64, table: &[u8]) -> Result<(), ElfError> {
         const PT_LOAD: u32 = 1;
         const PT_NOTE: u32 = 4;
-        let mut headers = Self::default();
-        let mut virtual_only = true;
-        for (index, header) in table.chunks_exact(PHDR).enumerate() {
+        for (index, header) in (first..).zip(table.chunks_exact(PHDR)) {
             let kind = field(header, 0).map(u32::from_le_bytes);
             let word = |at: usize| field(header, at).map_or(0, u64::from_le_bytes);
             let segment = Segment {
@@ -136,7 +151,7 @@ impl Headers {
                 in_memory: word(40),
             };
             match kind {
-                Some(PT_NOTE) => headers.notes.push(segment),
+                Some(PT_NOTE) => self.notes.push(segment),
                 Some(PT_LOAD) if segment.start != NO_ADDRESS && segment.in_memory > 0 => {
                     let Segment {
                         start,
@@ -146,17 +161,13 @@ impl Headers {
                     if start.checked_add(len).is_none_or(|end| end > PHYSICAL_END) {
                         return Err(ElfError::PastSpace { index, start, len });
                     }
-                    virtual_only &= start == 0 && word(16) != 0;
-                    headers.loads.push(segment);
+                    self.physical |= start != 0 || word(16) == 0;
+                    self.loads.push(segment);
                 }
                 _ => {}
             }
         }
-        match headers.loads.len() {
-            0 => Err(ElfError::NoMemory),
-            2.. if virtual_only => Err(ElfError::Process),
-            _ => Ok(headers),
-        }
+        Ok(())
     }
 }
 

@@ -51,7 +51,7 @@ pub enum ElfError {
     #[error("segment {index} ends beyond all physical memory, at {start:#x} + {len:#x}")]
     PastSpace {
         /// Which of them, from 0.
-        index: usize,
+        index: u64,
         /// Its first physical address.
         start: u64,
         /// How long it is in memory.
