@@ -6,13 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Result;
-use freeze::Capture;
 use freeze::capture::{Found, Prepared, Report, Scope};
+use freeze::{Capture, StandsStill};
 use guestmem::PAGE;
 use zstd::Encoder;
 
 use crate::Outcome;
-use crate::args::{self, Color, OutputArgs};
+use crate::args::{self, Color, OutputArgs, Source, Via};
 use crate::commands::{chosen, open_output};
 use crate::failure::Refusal;
 use crate::info::{grouped, size};
@@ -47,6 +47,10 @@ pub(crate) fn capture(args: &args::Capture) -> Result<Outcome> {
 /// Captures what `args` ask for, and writes it.
 fn save(args: &args::Capture, log: &Log, output: &mut Output) -> Result<Report> {
     let source = &args.source.source;
+    if matches!(args.source.via, Some(Via::Program | Via::Bpf)) {
+        let what = "a capture of the running kernel is made through /proc/kcore alone";
+        return Err(Refusal::new(what, "leave --via out").into());
+    }
     let given = source::given(&args.image, log)?;
     let reached = source::reach(source, &args.image, &given, log)?;
     let found = Found::known(&reached.kernel, reached.image.format(), given)?;
@@ -56,19 +60,24 @@ fn save(args: &args::Capture, log: &Log, output: &mut Output) -> Result<Report> 
     };
     let prepared = found.prepare(scope)?;
     log.note("what is to be captured is known");
-    if let Some(machine) = reached.machine {
-        let capture = prepared.capture(&machine, None)?;
-        drop(machine);
-        source::note_pauses(&capture, log);
-        write(&Saving::Captured(&capture), args, output)?;
-        return Ok(capture.report().clone());
-    }
-    write(&Saving::InPlace(&prepared), args, output)?;
-    let pages = prepared.pages().len();
-    Ok(Report {
-        pages,
-        ..Report::default()
-    })
+    let capture = match reached.machine {
+        Some(machine) => prepared.capture(&machine, None)?,
+        None if *source == Source::Live => {
+            warn("the running kernel does not stand still: this is no single instant of it");
+            prepared.capture(&StandsStill(reached.image), None)?
+        }
+        None => {
+            write(&Saving::InPlace(&prepared), args, output)?;
+            let pages = prepared.pages().len();
+            return Ok(Report {
+                pages,
+                ..Report::default()
+            });
+        }
+    };
+    source::note_pauses(&capture, log);
+    write(&Saving::Captured(&capture), args, output)?;
+    Ok(capture.report().clone())
 }
 
 /// What is written, and from where.

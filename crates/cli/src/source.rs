@@ -47,7 +47,7 @@ pub(crate) fn open(
 ) -> Result<Opened> {
     let given = given(args, log)?;
     if source.source == Source::Live {
-        return live(source.via.unwrap_or_default(), &given, log);
+        return live(source.via.unwrap_or_default(), args, &given, log);
     }
     let reached = reach(&source.source, args, &given, log)?;
     match &reached.machine {
@@ -87,7 +87,8 @@ pub(crate) fn note_pauses(capture: &Capture, log: &Log) {
     log.note(format_args!("{pages} pages captured"));
 }
 
-/// Finds the kernel in a `source` other than `live`, and leaves it there.
+/// Finds the kernel in `source`, and leaves it there; the running one in
+/// `/proc/kcore`.
 pub(crate) fn reach(
     source: &Source,
     args: &ImageArgs,
@@ -95,13 +96,7 @@ pub(crate) fn reach(
     log: &Log,
 ) -> Result<Reached> {
     let (image, machine) = match source {
-        Source::Live => {
-            return Err(Refusal::new(
-                "the running kernel cannot be captured: it does not stand still",
-                "capture the memory of a virtual machine, or dump `live`",
-            )
-            .into());
-        }
+        Source::Live => (Image::kcore()?, None),
         Source::Qmp(socket) => {
             let options = qemu::Options {
                 pid: args.qemu_pid,
@@ -128,14 +123,13 @@ pub(crate) fn reach(
 }
 
 /// The running kernel, read through `via`.
-fn live(via: Via, given: &Given, log: &Log) -> Result<Opened> {
+fn live(via: Via, args: &ImageArgs, given: &Given, log: &Log) -> Result<Opened> {
     let via = match via {
         Via::Auto => bpfmaps::Via::Any,
         Via::Program => bpfmaps::Via::Program,
         Via::Bpf => bpfmaps::Via::Bpf,
         Via::Kcore => {
-            let image = Image::kcore()?;
-            let kernel = find(&image, "/proc/kcore", given, log)?;
+            let Reached { kernel, image, .. } = reach(&Source::Live, args, given, log)?;
             return Ok(Opened::Image(kernel, image, None));
         }
     };
