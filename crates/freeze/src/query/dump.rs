@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use bpfmaps::{BpfMapAccessor, KernelInfo, MapInfo, MapType, Maps, Progs};
 use render::{Format, Options, Outcome, Source, Wanted};
+use serde_json::Value as Json;
 
 use super::document::Document;
 use super::error::QueryError;
@@ -166,20 +167,26 @@ impl Dump {
     /// each.
     pub fn var(&self, name: &str) -> Result<Value, QueryError> {
         let variables = self.variables.get_or_init(|| Variables::of(self));
-        let (info, name) = variables.find(name)?;
-        variable(info, &self.document(info)?, name)
+        let (info, path) = variables.find(name)?;
+        variable(info, &self.document(info)?, &path)
     }
 
     /// The slots of an allocator in an arena, by the name of its variable,
-    /// such as `scx_task_allocator`.
+    /// such as `scx_task_allocator`. Where several have it, it is `map::name`,
+    /// with the map of the data section that the variable is in.
     ///
     /// # Errors
     ///
-    /// If there is no such allocator, or none could be looked for.
+    /// If there is no such allocator, or several; if it may be where none could
+    /// be looked for.
     pub fn slots(&self, allocator: &str) -> Result<Slots, QueryError> {
+        let (section, symbol) = match allocator.split_once("::") {
+            Some((map, symbol)) => (Some(self.find(map)?.id), symbol),
+            None => (None, allocator),
+        };
         let mut options = self.options.clone();
         options.wanted = Wanted {
-            allocators: vec![allocator.to_owned()],
+            allocators: vec![symbol.to_owned()],
             ..Wanted::default()
         };
         let what = || format!("allocator `{allocator}`");
@@ -190,18 +197,33 @@ impl Dump {
         let rendered = render::document(self.accessor(), &none, &options);
         let (json, outcome) = rendered.map_err(|error| QueryError::unreadable(what(), &error))?;
         let document = Rc::new(Document::new(json));
-        match outcome.instead {
-            None => Ok(Slots::new(&document, allocator)),
-            Some(names) => match document.at("/allocator_gaps/0/why").as_str() {
-                Some(why) => Err(QueryError::Unsure {
+        if let Some(names) = outcome.instead {
+            return Err(match document.at("/allocator_gaps/0/why").as_str() {
+                Some(why) => QueryError::Unsure {
                     what: what(),
                     why: why.to_owned(),
-                }),
-                None => Err(QueryError::Absent {
+                },
+                None => QueryError::Absent {
                     what: what(),
-                    there: Listed::nearest(allocator, names),
-                }),
-            },
+                    there: Listed::nearest(symbol, names),
+                },
+            });
+        }
+        let all = document.at("/allocators").as_array();
+        let all = all.map(Vec::as_slice).unwrap_or_default();
+        let spelled = |json: &Json| format!("`{}::{symbol}`", json["map"]);
+        let of_map = |json: &Json| section.is_none_or(|map| json["map"] == map);
+        let mut found = all.iter().enumerate().filter(|(_, json)| of_map(json));
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) => Ok(Slots::new(&document, at, allocator)),
+            (None, _) => Err(QueryError::Absent {
+                what: what(),
+                there: Listed::first(all.iter().map(spelled)),
+            }),
+            (Some(_), Some(_)) => Err(QueryError::Ambiguous {
+                what: what(),
+                which: Listed::first(all.iter().map(spelled)),
+            }),
         }
     }
 
