@@ -90,7 +90,7 @@ fn variables_are_found_in_every_section() {
         ),
         (
             |d| Ok(told(d.var("nr_dispatchd")?)),
-            "! there is no variable `nr_dispatchd`; there are nr_dispatched, stats, head, pick.last, first, slice_ns",
+            "! there is no variable `nr_dispatchd`; there are nr_dispatched, stats, head, pick.last, first, slice_ns, twin",
         ),
         (
             |d| Ok(told(d.var("stats")?.field("cunts[2]")?)),

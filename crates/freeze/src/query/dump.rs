@@ -1,6 +1,6 @@
 //! A kernel's BPF state, to be printed and asked.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::io::Write;
 use std::rc::Rc;
@@ -24,13 +24,17 @@ const NAME_LEN: usize = 15;
 /// The maps of a kernel and what is in them.
 ///
 /// The list of maps is made once, contents are read when they are asked for:
-/// of a kernel that runs they are those of that moment.
+/// of a kernel that runs they are those of that moment. One that stands still
+/// ([`of`](Dump::of)) is not read again for a further question about the same
+/// map.
 pub struct Dump {
     accessor: Box<dyn BpfMapAccessor>,
     maps: Maps,
     progs: OnceCell<Progs>,
     variables: OnceCell<Variables>,
     options: Options,
+    /// Of a kernel that stands still, the map that was asked for last.
+    last: Option<RefCell<(u32, Rc<Document>)>>,
 }
 
 impl fmt::Debug for Dump {
@@ -57,6 +61,7 @@ impl Dump {
             progs: OnceCell::new(),
             variables: OnceCell::new(),
             options: Options::new(Source::new("library")),
+            last: None,
         })
     }
 
@@ -65,6 +70,13 @@ impl Dump {
     #[must_use]
     pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
+        self.last = self.last.map(|_| RefCell::default());
+        self
+    }
+
+    /// The same of a kernel that does not run.
+    pub(crate) fn that_stands(mut self) -> Self {
+        self.last = Some(RefCell::default());
         self
     }
 
@@ -262,11 +274,21 @@ impl Dump {
 
     /// One map, and what it points into.
     fn document(&self, info: &MapInfo) -> Result<Rc<Document>, QueryError> {
+        if let Some(last) = &self.last
+            && let (id, document) = &*last.borrow()
+            && *id == info.id
+        {
+            return Ok(Rc::clone(document));
+        }
         let mut options = self.options.clone();
         options.wanted.maps = Some(self.related(info.id));
         let (json, _) = render::document(self.accessor(), &only(info), &options)
             .map_err(|error| QueryError::unreadable(format!("map `{}`", info.name), &error))?;
-        Ok(Rc::new(Document::new(json)))
+        let document = Rc::new(Document::new(json));
+        if let Some(last) = &self.last {
+            last.replace((info.id, Rc::clone(&document)));
+        }
+        Ok(document)
     }
 
     /// A map, and the arenas of the programs that use it.
