@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, ValueHint, value_parser};
 use clap_complete::Shell;
 use guestmem::{Address, Gpa, Region};
 
@@ -41,6 +41,14 @@ pub(crate) const DUMP_EXAMPLES: Section = (
   bpfreeze dump guest.ram --format bpftool --map stats | jq .",
 );
 
+pub(crate) const CAPTURE_EXAMPLES: Section = (
+    "Examples",
+    "  bpfreeze capture guest.ram -o guest.core.zst
+  bpfreeze dump guest.core.zst            the same as of guest.ram
+  bpfreeze capture guest.ram --map stats -o stats.core
+  bpfreeze capture guest.ram -o - | ssh host 'cat > guest.core'",
+);
+
 pub(crate) const EXIT_STATUS: Section = (
     "Exit status",
     "  0    complete
@@ -51,14 +59,16 @@ pub(crate) const EXIT_STATUS: Section = (
 );
 
 const SOURCE_HELP: &str = "\
-Where the kernel is: `live`, or the path of a raw memory image
+Where the kernel is: `live`, or the path of a memory image
 
 `live` is the running kernel. Its maps are read through bpf(2), which takes root \
 (CAP_SYS_ADMIN); nothing of them is changed.
 
-An image is a machine's physical memory, byte for byte: the file behind QEMU's \
-memory-backend-file (with share=on), what `pmemsave` in QEMU's monitor writes, or the memory \
-file of a Firecracker snapshot. Pause the machine first. Nothing else is needed: release, \
+An image is a machine's physical memory: an ELF core, as `dump-guest-memory` in QEMU's monitor, \
+`virsh dump --memory-only` and kdump write it; or the bytes themselves, as in the file behind \
+QEMU's memory-backend-file (with share=on), what `pmemsave` writes, or the memory file of a \
+Firecracker snapshot. Each of them may be packed by gzip or zstd: it is unpacked into a file \
+without a name in TMPDIR or /var/tmp. Pause the machine first. Nothing else is needed: release, \
 symbols and types are found in the image itself.
 
 For a file that is called `live`, give `./live`.";
@@ -81,18 +91,27 @@ impl Cli {
     pub(crate) fn of_process() -> Self {
         let cli = Self::parse();
         let (source, image) = match &cli.command {
-            Command::Info(args) => (&args.source.source, &args.image),
-            Command::Maps(args) => (&args.source.source, &args.image),
-            Command::Dump(args) => (&args.source.source, &args.image),
-            Command::Progs(args) => (&args.source.source, &args.image),
+            Command::Info(args) => (&args.source, &args.image),
+            Command::Maps(args) => (&args.source, &args.image),
+            Command::Dump(args) => (&args.source, &args.image),
+            Command::Progs(args) => (&args.source, &args.image),
+            Command::Capture(args) => (&args.source, &args.image),
             Command::Completions { .. } | Command::Man { .. } => return cli,
         };
-        if *source == Source::Live && *image != ImageArgs::default() {
-            let why = "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory \
-                       images: `live` needs none of them";
+        let refuse = |why| -> () {
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
-                .exit();
+                .exit()
+        };
+        match (&source.source, source.via) {
+            // Its memory is searched as an image's is.
+            (Source::Live, Some(Via::Kcore)) => {}
+            (Source::Live, _) if *image != ImageArgs::default() => refuse(
+                "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory images: \
+                 `live` needs none of them",
+            ),
+            (Source::Live, _) | (_, None) => {}
+            (_, Some(_)) => refuse("--via is for the running kernel, which is the source `live`"),
         }
         cli
     }
@@ -118,6 +137,13 @@ pub(crate) enum Command {
     /// What they were loaded to be attached to, the maps that they use, and how often and how long
     /// they ran, which is counted while `kernel.bpf_stats_enabled` is on.
     Progs(Progs),
+    /// Saves the memory that the maps and programs need
+    ///
+    /// A few thousand pages in an ELF core, out of which every command shows the same as out of
+    /// SOURCE, and which other programs open as a crash dump that lacks most pages. Memory that is
+    /// not in it reads as left out, never as zeros.
+    #[command(after_help = sections(&[CAPTURE_EXAMPLES, EXIT_STATUS]))]
+    Capture(Capture),
     /// Prints a completion script for a shell
     ///
     /// For bash: `bpfreeze completions bash > ~/.local/share/bash-completion/completions/bpfreeze`
@@ -239,11 +265,61 @@ pub(crate) struct Progs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Capture {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+    /// Save the contents of this map only (repeatable)
+    ///
+    /// By id or name, as for `dump`, and with the inner maps of a map of maps. The lists of maps
+    /// and programs are saved whole.
+    #[arg(long, short, value_name = "ID|NAME")]
+    pub(crate) map: Vec<String>,
+    /// Which pages of arenas to save
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) arenas: Arenas,
+    /// Write to this file; `-` is standard output
+    ///
+    /// It is packed if its name ends in `.zst`. It appears, whole, at the end: until then the
+    /// capture is in a temporary file beside it, which goes away if the command fails.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// How hard to pack it, from 1 to 22
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(i32).range(1..=22))]
+    pub(crate) level: i32,
+    #[command(flatten)]
+    pub(crate) image: ImageArgs,
+}
+
+/// What of arenas is saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arenas {
+    /// Every page that exists
+    #[default]
+    Whole,
+    /// The pages that allocators, variables and pointers lead to
+    Reached,
+}
+
+impl From<Arenas> for freeze::capture::Arenas {
+    fn from(arenas: Arenas) -> Self {
+        match arenas {
+            Arenas::Whole => Self::Whole,
+            Arenas::Reached => Self::Reached,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
     #[arg(help = SOURCE_HELP.lines().next(), long_help = SOURCE_HELP)]
     #[arg(value_parser = OsStringValueParser::new().map(Source::from))]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) source: Source,
+    /// Through what to read the running kernel's memory
+    ///
+    /// Only for the source `live`.
+    #[arg(long, value_enum)]
+    pub(crate) via: Option<Via>,
     /// Say on stderr what is tried, what is found, and how long it takes
     #[arg(long, short)]
     pub(crate) verbose: bool,
@@ -256,9 +332,9 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ImageArgs {
     /// Where a part of the file lies in physical memory (repeatable)
     ///
-    /// All numbers in bytes, decimal or 0x…. Without it, the whole file starts at address 0, and
-    /// the usual hole below 4 GiB of larger machines is found by trying. Example, a q35 guest with
-    /// 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
+    /// For raw memory. All numbers in bytes, decimal or 0x…. Without it, the whole file starts at
+    /// address 0, and the usual hole below 4 GiB of larger machines is found by trying. Example, a
+    /// q35 guest with 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
     #[arg(long, value_name = "FILE_OFFSET:GPA:LEN")]
     pub(crate) region: Vec<Region>,
     /// Physical address of the VMCOREINFO to believe
@@ -306,6 +382,20 @@ pub(crate) enum Source {
     Qmp(PathBuf),
     /// The one in a file.
     Path(PathBuf),
+}
+
+/// Through what the running kernel is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// bpf(2), and where that does not tell, the first of the next two that there is
+    #[default]
+    Auto,
+    /// bpf(2), and a small BPF program that copies memory out
+    Program,
+    /// /proc/kcore alone: everything is found in memory, as in an image; nothing is asked of bpf(2)
+    Kcore,
+    /// bpf(2) alone
+    Bpf,
 }
 
 impl AllocatorArgs {

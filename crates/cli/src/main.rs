@@ -5,6 +5,7 @@
 //! knows both backends by name.
 
 mod args;
+mod capture;
 mod commands;
 mod failure;
 mod info;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::Maps(args) => commands::maps(&args),
         Command::Dump(args) => commands::dump(&args),
         Command::Progs(args) => commands::progs(&args),
+        Command::Capture(args) => capture::capture(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { command } => manual::page(command.as_deref()),
     };

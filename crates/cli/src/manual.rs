@@ -10,11 +10,19 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use crate::Outcome;
-use crate::args::{Cli, DUMP_EXAMPLES, EXAMPLES, EXIT_STATUS, Section};
+use crate::args::{CAPTURE_EXAMPLES, Cli, DUMP_EXAMPLES, EXAMPLES, EXIT_STATUS, Section};
 use crate::output::Output;
 
 /// The commands that have a page of their own: all.
-pub(crate) const PAGES: [&str; 6] = ["info", "maps", "dump", "progs", "completions", "man"];
+pub(crate) const PAGES: [&str; 7] = [
+    "info",
+    "maps",
+    "dump",
+    "progs",
+    "capture",
+    "completions",
+    "man",
+];
 
 /// Prints the completion script for `shell`.
 pub(crate) fn completions(shell: Shell) -> Result<Outcome> {
@@ -33,6 +41,7 @@ pub(crate) fn page(command: Option<&str>) -> Result<Outcome> {
     let sections: &[Section] = match command {
         None => &[EXAMPLES, EXIT_STATUS],
         Some("dump") => &[DUMP_EXAMPLES, EXIT_STATUS],
+        Some("capture") => &[CAPTURE_EXAMPLES, EXIT_STATUS],
         Some(_) => &[EXIT_STATUS],
     };
     let has_commands = subject.has_subcommands();

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, StdoutLock, Write};
+use std::io::{self, BufWriter, IsTerminal, Seek, SeekFrom, StdoutLock, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -149,6 +149,26 @@ impl Output {
             }
             copy
         })
+    }
+
+    /// Whether it is a file in which what is not written is a hole.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.sink, Sink::File(..))
+    }
+
+    /// Whether it is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self.sink, Sink::Stdout(_)) && io::stdout().is_terminal()
+    }
+}
+
+impl Seek for Output {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let result = match &mut self.sink {
+            Sink::File(writer, _) => writer.seek(to),
+            _ => Err(io::ErrorKind::NotSeekable.into()),
+        };
+        self.note(result)
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use bpfmaps::{BpfMapAccessor, Guest, Live};
+use freeze::capture::Given;
 use goblin::elf::Elf;
 use guestmem::Image;
-use kernel::{Finder, GivenSymbols, Kernel};
+use kernel::{GivenSymbols, Kernel};
 
-use crate::args::{ImageArgs, Source};
+use crate::args::{ImageArgs, Source, SourceArgs, Via};
 use crate::failure::Refusal;
 use crate::log::{Log, Progress};
 
@@ -18,31 +19,48 @@ use crate::log::{Log, Progress};
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// The running kernel.
-    Live,
+    Live(Live),
     /// A kernel in an image.
     Image(Box<Kernel>, Image),
 }
 
 /// Finds the kernel in `source`.
-pub(crate) fn open(source: &Source, given: &ImageArgs, log: &Log) -> Result<Opened> {
-    match source {
-        Source::Live => Ok(Opened::Live),
+pub(crate) fn open(source: &SourceArgs, args: &ImageArgs, log: &Log) -> Result<Opened> {
+    open_with(source, args, &given(args, log)?, log)
+}
+
+/// The same, with what `args` say of the kernel.
+pub(crate) fn open_with(
+    source: &SourceArgs,
+    args: &ImageArgs,
+    given: &Given,
+    log: &Log,
+) -> Result<Opened> {
+    match &source.source {
+        Source::Live => live(source.via.unwrap_or_default(), given, log),
         Source::Qmp(socket) => Err(qmp(socket).into()),
         Source::Path(path) => {
             refuse_what_is_no_file(path)?;
             let mut image = Image::open(path)?;
-            if !given.region.is_empty() {
-                image = image.with_regions(given.region.clone(), path)?;
-            }
-            let size = image.layouts().first().map_or(0, |memory| memory.size());
-            let (shown, format) = (path.display(), image.format());
-            log.note(format_args!("{shown}: {format}, {} MiB", size >> 20));
-            for (name, text) in image.facts() {
-                log.note(format_args!("{shown}: {name}: {text}"));
+            if !args.region.is_empty() {
+                image = image.with_regions(args.region.clone(), path)?;
             }
             find(image, path, given, log)
         }
     }
+}
+
+/// The running kernel, read through `via`.
+fn live(via: Via, given: &Given, log: &Log) -> Result<Opened> {
+    let via = match via {
+        Via::Auto => bpfmaps::Via::Any,
+        Via::Program => bpfmaps::Via::Program,
+        Via::Bpf => bpfmaps::Via::Bpf,
+        Via::Kcore => {
+            return find(Image::kcore()?, Path::new("/proc/kcore"), given, log);
+        }
+    };
+    Ok(Opened::Live(Live::open()?.via(via)))
 }
 
 /// The refusal of a machine behind a QMP socket.
@@ -65,41 +83,22 @@ fn refuse_what_is_no_file(path: &Path) -> Result<()> {
     }
     if ["/proc/kcore", "/dev/mem"].map(Path::new).contains(&path) {
         let what = format!("{} is the running kernel's memory", path.display());
-        return Err(Refusal::new(what, "the running kernel is the source `live`").into());
+        return Err(Refusal::new(what, "the running kernel is the source `live`; with --via kcore it is read through /proc/kcore alone").into());
     }
     Ok(())
 }
 
-fn find(image: Image, path: &Path, given: &ImageArgs, log: &Log) -> Result<Opened> {
+/// Finds the kernel in `image`, which was opened from `path`.
+fn find(image: Image, path: &Path, given: &Given, log: &Log) -> Result<Opened> {
+    let size = image.layouts().first().map_or(0, |memory| memory.size());
+    let (shown, format) = (path.display(), image.format());
+    log.note(format_args!("{shown}: {format}, {} MiB", size >> 20));
+    for (name, text) in image.facts() {
+        log.note(format_args!("{shown}: {name}: {text}"));
+    }
     let mut bar = Progress::new("searching");
     let mut progress = |done, total| bar.update(done, total);
-    let mut finder = Finder::new().progress(&mut progress);
-    if let Some(gpa) = given.vmcoreinfo {
-        finder = finder.vmcoreinfo(gpa);
-    }
-    if let Some(gpa) = given.root_table {
-        finder = finder.root(gpa);
-    }
-    if let Some(path) = &given.symbols {
-        let symbols = GivenSymbols::parse(&load(path)?)
-            .with_context(|| format!("cannot use {} for symbols", path.display()))?;
-        log.note(format_args!(
-            "{}: {} symbols",
-            path.display(),
-            symbols.count()
-        ));
-        finder = finder.symbols(symbols);
-    }
-    if let Some(path) = &given.btf {
-        let btf = btf_of(load(path)?)
-            .with_context(|| format!("cannot use {} for BTF", path.display()))?;
-        log.note(format_args!(
-            "{}: {} bytes of BTF",
-            path.display(),
-            btf.len()
-        ));
-        finder = finder.btf(btf);
-    }
+    let finder = given.finder().progress(&mut progress);
     let kernel = finder
         .find_in(&image)
         .with_context(|| path.display().to_string())?;
@@ -109,6 +108,30 @@ fn find(image: Image, path: &Path, given: &ImageArgs, log: &Log) -> Result<Opene
     }
     log.note(format_args!("found Linux {}", kernel.release()));
     Ok(Opened::Image(Box::new(kernel), image))
+}
+
+/// What `args` say of the kernel.
+pub(crate) fn given(args: &ImageArgs, log: &Log) -> Result<Given> {
+    let mut given = Given {
+        vmcoreinfo: args.vmcoreinfo,
+        root: args.root_table,
+        ..Given::default()
+    };
+    if let Some(path) = &args.symbols {
+        let symbols = GivenSymbols::parse(&load(path)?)
+            .with_context(|| format!("cannot use {} for symbols", path.display()))?;
+        let (shown, count) = (path.display(), symbols.count());
+        log.note(format_args!("{shown}: {count} symbols"));
+        given.symbols = Some(symbols);
+    }
+    if let Some(path) = &args.btf {
+        let btf = btf_of(load(path)?)
+            .with_context(|| format!("cannot use {} for BTF", path.display()))?;
+        let (shown, len) = (path.display(), btf.len());
+        log.note(format_args!("{shown}: {len} bytes of BTF"));
+        given.btf = Some(btf);
+    }
+    Ok(given)
 }
 
 fn load(path: &Path) -> Result<Vec<u8>> {
@@ -134,7 +157,7 @@ impl Opened {
     /// What documents say of where they are from.
     pub(crate) fn describe(&self, source: &Source) -> render::Source {
         let described = render::Source::new(match self {
-            Self::Live => "live",
+            Self::Live(_) => "live",
             Self::Image(_, image) => image.format().name(),
         });
         match source {
@@ -148,7 +171,7 @@ impl Opened {
     /// The maps behind it.
     pub(crate) fn accessor(self) -> Result<Box<dyn BpfMapAccessor>> {
         Ok(match self {
-            Self::Live => Box::new(Live::open()?),
+            Self::Live(live) => Box::new(live),
             Self::Image(kernel, _) => Box::new(Guest::new(*kernel)?),
         })
     }

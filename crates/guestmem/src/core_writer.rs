@@ -230,7 +230,9 @@ impl Core<'_> {
     fn about(&self) -> String {
         let note = CaptureNote::new(self.memory.size(), self.source.name(), self.paused);
         // Faults do not overlap.
-        let note = note.with_absent(self.faults.absent());
+        let note = note
+            .with_root(Some(self.root))
+            .with_absent(self.faults.absent());
         note.map(|note| note.to_text()).unwrap_or_default()
     }
 }
@@ -335,7 +337,7 @@ mod tests {
         let notes = notes.map(|note| format!("{} {} {}", note.name, note.n_type, text(note.desc)));
         let expected = [
             "VMCOREINFO 0 OSRELEASE=6.1\n",
-            "BPFREEZE 1 VERSION=1\nSIZE=22528\nSOURCE=raw\nPAUSED_NS=3000\n\
+            "BPFREEZE 1 VERSION=1\nSIZE=22528\nSOURCE=raw\nPAUSED_NS=3000\nROOT=5000\n\
              FAULT=2800-3000 unbacked\n",
         ];
         assert!(notes.eq(expected));

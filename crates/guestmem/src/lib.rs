@@ -20,6 +20,7 @@
 //! assert_eq!(fault.addr, Gpa::new(0x1004)); // the first byte that is not there
 //! ```
 
+mod absence;
 mod addr;
 mod capture_note;
 mod core_writer;
@@ -31,6 +32,7 @@ mod faults;
 #[cfg(feature = "vm-memory")]
 mod guest_ram;
 mod image;
+mod kcore;
 #[cfg(feature = "compression")]
 mod kdump;
 mod mapped;
@@ -48,8 +50,9 @@ mod sigbus;
 mod snapshot;
 mod windows;
 
+pub use absence::{Absence, AbsentRun};
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
-pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
+pub use capture_note::{CaptureNote, CaptureNoteError};
 pub use core_writer::{Core, CoreError};
 pub use elf::ElfError;
 pub use fake::Fake;

@@ -2,6 +2,8 @@
 
 mod text;
 
+pub(crate) use self::text::{grouped, size};
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 

@@ -204,7 +204,7 @@ fn wrapped(list: &str) -> Vec<String> {
 }
 
 /// Bytes as people say them; exact sizes stay exact.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let units: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     for (unit, name) in units {
         if bytes >= unit {
@@ -219,7 +219,7 @@ fn size(bytes: u64) -> String {
 }
 
 /// 154,686.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

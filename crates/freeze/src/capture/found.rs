@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use bpfmaps::{Arch, Guest};
-use guestmem::{Core, Faults, Image, PageSet, Physical, PhysicalMemory, Recorder};
+use guestmem::{Core, Faults, Format, Image, PageSet, Physical, PhysicalMemory, Recorder};
 use kernel::Kernel;
 
 use super::door::Door;
@@ -40,18 +40,18 @@ impl Found {
     /// If it is not found, or not understood.
     pub fn new(image: &Image, given: Given) -> Result<Self, Error> {
         let kernel = given.finder().find_in(image)?;
-        Self::known(image, &kernel, given)
+        Self::known(&kernel, image.format(), given)
     }
 
-    /// Takes what was found out about `kernel`, which is in `image`.
+    /// Takes what was found out about `kernel` in an image of this format.
     ///
     /// # Errors
     ///
     /// If it is not understood.
-    pub fn known(image: &Image, kernel: &Kernel, given: Given) -> Result<Self, Error> {
+    pub fn known(kernel: &Kernel, format: Format, given: Given) -> Result<Self, Error> {
         let source = Rc::clone(kernel.space().physical());
         let facts = Facts {
-            source: image.format(),
+            source: format,
             vmcoreinfo: kernel.vmcoreinfo().as_str().to_owned(),
             root: kernel.root(),
             machine: match kernel.arch() {
@@ -119,7 +119,7 @@ impl Facts {
 
     /// The kernel in `memory`.
     pub(super) fn open(&self, memory: Physical, given: &Given) -> Result<Guest, Error> {
-        let finder = given.without_places();
+        let finder = given.finder_in_capture();
         Ok(Guest::new(finder.find_in(&self.image(memory))?)?)
     }
 
