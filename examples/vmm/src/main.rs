@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("the guest stood for {} ms", stood.as_millis());
     if capture.report().is_late {
-        println!("time ran out: not everything is there");
+        println!("time ran out: what is missing is said where it is missing");
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 /// A document of `render`, and where in it the objects are that pointers lead
 /// to. Places are JSON pointers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Document {
     json: Json,
     /// By address and type.

@@ -34,7 +34,7 @@ pub struct Dump {
     variables: OnceCell<Variables>,
     options: Options,
     /// Of a kernel that stands still, the map that was asked for last.
-    last: Option<RefCell<(u32, Rc<Document>)>>,
+    last: Option<RefCell<Option<(u32, Rc<Document>)>>>,
 }
 
 impl fmt::Debug for Dump {
@@ -275,7 +275,7 @@ impl Dump {
     /// One map, and what it points into.
     fn document(&self, info: &MapInfo) -> Result<Rc<Document>, QueryError> {
         if let Some(last) = &self.last
-            && let (id, document) = &*last.borrow()
+            && let Some((id, document)) = &*last.borrow()
             && *id == info.id
         {
             return Ok(Rc::clone(document));
@@ -286,7 +286,7 @@ impl Dump {
             .map_err(|error| QueryError::unreadable(format!("map `{}`", info.name), &error))?;
         let document = Rc::new(Document::new(json));
         if let Some(last) = &self.last {
-            last.replace((info.id, Rc::clone(&document)));
+            last.replace(Some((info.id, Rc::clone(&document))));
         }
         Ok(document)
     }
