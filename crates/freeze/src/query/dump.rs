@@ -21,6 +21,9 @@ use super::vars::{Variables, variable};
 /// NUL).
 const NAME_LEN: usize = 15;
 
+/// The map that was asked for last, and its id.
+type Last = RefCell<Option<(u32, Rc<Document>)>>;
+
 /// The maps of a kernel and what is in them.
 ///
 /// The list of maps is made once, contents are read when they are asked for:
@@ -34,7 +37,7 @@ pub struct Dump {
     variables: OnceCell<Variables>,
     options: Options,
     /// Of a kernel that stands still, the map that was asked for last.
-    last: Option<RefCell<Option<(u32, Rc<Document>)>>>,
+    last: Option<Last>,
 }
 
 impl fmt::Debug for Dump {
