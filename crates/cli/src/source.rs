@@ -5,7 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bpfmaps::{BpfMapAccessor, Guest, Live};
+use bpfmaps::{BpfMapAccessor, Guest};
 use freeze::capture::Given;
 use goblin::elf::Elf;
 use guestmem::Image;
@@ -16,10 +16,9 @@ use crate::failure::Refusal;
 use crate::log::{Log, Progress};
 
 /// A source whose kernel was found.
-#[derive(Debug)]
 pub(crate) enum Opened {
     /// The running kernel.
-    Live(Live),
+    Live(Box<dyn BpfMapAccessor>),
     /// A kernel in an image.
     Image(Box<Kernel>, Image),
 }
@@ -52,15 +51,27 @@ pub(crate) fn open_with(
 
 /// The running kernel, read through `via`.
 fn live(via: Via, given: &Given, log: &Log) -> Result<Opened> {
-    let via = match via {
-        Via::Auto => bpfmaps::Via::Any,
+    match via {
+        Via::Kcore => find(Image::kcore()?, Path::new("/proc/kcore"), given, log),
+        via => Ok(Opened::Live(running(via)?)),
+    }
+}
+
+/// The running kernel by bpf(2), and what that does not tell through `via`.
+#[cfg(feature = "live")]
+fn running(via: Via) -> Result<Box<dyn BpfMapAccessor>> {
+    let live = bpfmaps::Live::open()?;
+    Ok(Box::new(live.via(match via {
         Via::Program => bpfmaps::Via::Program,
         Via::Bpf => bpfmaps::Via::Bpf,
-        Via::Kcore => {
-            return find(Image::kcore()?, Path::new("/proc/kcore"), given, log);
-        }
-    };
-    Ok(Opened::Live(Live::open()?.via(via)))
+        Via::Auto | Via::Kcore => bpfmaps::Via::Any,
+    })))
+}
+
+#[cfg(not(feature = "live"))]
+fn running(_: Via) -> Result<Box<dyn BpfMapAccessor>> {
+    let what = "this bpfreeze was built without its feature `live`, by which it asks bpf(2)";
+    Err(Refusal::new(what, "build it with that, or use --via kcore").into())
 }
 
 /// The refusal of a machine behind a QMP socket.
@@ -171,7 +182,7 @@ impl Opened {
     /// The maps behind it.
     pub(crate) fn accessor(self) -> Result<Box<dyn BpfMapAccessor>> {
         Ok(match self {
-            Self::Live(live) => Box::new(live),
+            Self::Live(live) => live,
             Self::Image(kernel, _) => Box::new(Guest::new(*kernel)?),
         })
     }

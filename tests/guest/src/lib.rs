@@ -16,6 +16,8 @@ mod contents;
 mod corrupt;
 mod damage;
 mod documents;
+mod doors;
+mod drgn;
 mod guest;
 mod info;
 mod objects;

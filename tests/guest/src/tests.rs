@@ -56,6 +56,7 @@ mod frozen {
     };
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
+    pub(super) use crate::doors::captured_when_it_stood;
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
     pub(super) use info::is_true as info_is_true;
     pub(super) use queries::are_answered as queries_are_answered;
@@ -87,9 +88,12 @@ mod live {
         Backend, Guest, agreement, allocators, bpftool, info, objects, programs, rows, support,
     };
 
-    pub(super) use agreement::frozen_and_live_agree;
     pub(super) use bpftool::format_is_met_live as bpftools_format_is_met;
     pub(super) use info::is_true_live as info_is_true;
+
+    pub(super) fn frozen_and_live_agree(guest: &Guest) {
+        agreement::agrees_with_frozen(guest, Backend::Live);
+    }
 
     pub(super) fn maps_are_listed(guest: &Guest) {
         rows::are_true(guest, Backend::Live);
@@ -128,6 +132,7 @@ macro_rules! for_guests {
                 bpftool_agrees
                 bpftools_format_is_met
                 dump_names_the_kernel
+                captured_when_it_stood
             ]);
             for_guests!(@backend $name, live, live: [
                 info_is_true
@@ -152,6 +157,21 @@ macro_rules! for_guests {
 }
 
 for_guests! { la57 "la57" la48 "la48" high "high" }
+
+/// The running kernel's memory, read in the guest that has most witnesses.
+mod kcore {
+    use super::{Backend, Guest, agreement, support};
+
+    #[test]
+    fn dump_is_true() {
+        support::dump_is_true(&Guest::open("la57"), Backend::Kcore);
+    }
+
+    #[test]
+    fn frozen_and_kcore_agree() {
+        agreement::agrees_with_frozen(&Guest::open("la57"), Backend::Kcore);
+    }
+}
 
 /// The guests of other kernels, which `cargo xtask test-matrix` boots.
 mod matrix {
