@@ -28,6 +28,9 @@ pub(crate) enum Guests {
 /// Where cargo looks for the command that starts tests.
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
+/// The packages whose tests read or boot guests.
+const READ_GUESTS: [&str; 3] = ["guest-tests", "example-vmm", "example-harness"];
+
 /// Cargo, in the checkout.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
@@ -80,7 +83,9 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
     let mut tests = Runner::here().command(&["--workspace"]);
     match guests {
         Guests::No => {
-            tests.args(["--exclude", "guest-tests"]);
+            for package in READ_GUESTS {
+                tests.args(["--exclude", package]);
+            }
         }
         Guests::Yes => {
             // Those of the matrix have a task of their own.
@@ -92,6 +97,7 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
             let guests = guest::prepare(&Variant::TESTED, wish)?;
             tests
                 .env("BPFREEZE_GUESTS", guests.home())
+                .env("BPFREEZE_HARNESS", guest::harness()?)
                 .env("BPFREEZE_BIN", bpfreeze()?)
                 .env("BPFREEZE_DRGN", drgn::folder()?);
             return run(&mut tests);

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
-use crate::debian::{self, Kernel};
+use crate::debian::{self, Kernel, Series};
 use crate::doors::{self, Dump};
 use crate::initrd::{self, Contents, Live};
 use crate::install;
@@ -215,6 +215,20 @@ pub(crate) fn start(variant: Variant) -> Result<Running> {
         folder,
         _lock: lock,
     })
+}
+
+/// What the example of a harness boots its guest from: a folder with `vmlinuz` and `initrd`.
+///
+/// # Errors
+/// Fails if they cannot be built.
+pub(crate) fn harness() -> Result<PathBuf> {
+    install::for_guests()?;
+    let kernel = debian::kernel(Series::V6_18)?;
+    let folder = paths::target_dir().join("harness");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("initrd"), initrd::harness()?.pack(&kernel)?)?;
+    fs::copy(&kernel.vmlinuz, folder.join("vmlinuz"))?;
+    Ok(folder)
 }
 
 /// Boots guests, a few at a time, and returns those that failed.

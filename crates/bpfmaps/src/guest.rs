@@ -1,5 +1,6 @@
 //! The backend for a kernel that stands still: everything is read out of its
-//! memory, and nothing is asked of it.
+//! memory, and nothing is asked of it. The memory of one that goes on
+//! (`/proc/kcore`) can be read the same way, for as long as it holds still.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -83,6 +84,15 @@ impl Guest {
         &self.kernel
     }
 
+    /// The kernel, for one object: of one that goes on while it is read, what
+    /// was known of its page tables is forgotten.
+    fn fresh(&self) -> &Kernel {
+        if Target::is_running(&self.kernel) {
+            self.kernel.space().forget();
+        }
+        &self.kernel
+    }
+
     fn map_layout(&self) -> Result<&MapLayout, Error> {
         Ok(once(&self.layouts.map, || {
             MapLayout::new(self.kernel.btf())
@@ -120,20 +130,21 @@ impl BpfMapAccessor for Guest {
     }
 
     fn maps(&self) -> Result<Maps, Error> {
+        let kernel = self.fresh();
         let layout = self.map_layout()?;
         let btf_layout = self.btf_layout()?;
-        let nodes = IdrLayout::new(self.kernel.btf())?;
+        let nodes = IdrLayout::new(kernel.btf())?;
         let mut maps = Maps::default();
         let mut found = Vec::new();
         walk_idr(
-            &self.kernel,
+            kernel,
             &nodes,
             self.map_idr,
             &mut maps.walk,
             &mut |id, map| found.push((id, map)),
         );
         for (id, map) in found {
-            match layout.describe(&self.kernel, btf_layout, id, map) {
+            match layout.describe(kernel, btf_layout, id, map) {
                 Ok(mut info) => {
                     info.memory = self.footprint(&info, map);
                     maps.maps.push(info);
@@ -147,7 +158,7 @@ impl BpfMapAccessor for Guest {
 
     fn btf(&self, map: &MapInfo) -> Result<Option<Rc<Btf>>, Error> {
         let at = Self::map_address(map)?;
-        let btf = self.map_layout()?.btf_address(&self.kernel, at)?;
+        let btf = self.map_layout()?.btf_address(self.fresh(), at)?;
         if btf.get() == 0 {
             return Ok(None);
         }
@@ -162,23 +173,23 @@ impl BpfMapAccessor for Guest {
     fn entries(&self, map: &MapInfo, visit: &mut Visitor<'_>) -> Result<Walk, Error> {
         let at = Self::map_address(map)?;
         let mut walker = Walker::new(visit);
-        structures::walk(&self.kernel, map, at, &mut walker)?;
+        structures::walk(self.fresh(), map, at, &mut walker)?;
         Ok(walker.finish())
     }
 
     fn state(&self, map: &MapInfo) -> Result<Option<MapState>, Error> {
-        structures::state(&self.kernel, map, Self::map_address(map)?)
+        structures::state(self.fresh(), map, Self::map_address(map)?)
     }
 
     fn arena(&self, map: &MapInfo) -> Result<Option<Arena<'_>>, Error> {
         if map.map_type != MapType::ARENA {
             return Ok(None);
         }
-        structures::arena(&self.kernel, map, Self::map_address(map)?).map(Some)
+        structures::arena(self.fresh(), map, Self::map_address(map)?).map(Some)
     }
 
     fn progs(&self) -> Result<Progs, Error> {
-        structures::progs(&self.kernel, self.btf_layout()?, &self.btfs)
+        structures::progs(self.fresh(), self.btf_layout()?, &self.btfs)
     }
 
     fn code(&self, prog: &ProgInfo) -> Result<Option<Code>, Error> {
@@ -186,7 +197,7 @@ impl BpfMapAccessor for Guest {
         let at = prog.kva.ok_or(Error::Foreign { what, id })?;
         let layout = once(&self.layouts.prog, || ProgLayout::new(self.kernel.btf()))?;
         let reader = CodeReader {
-            target: &self.kernel,
+            target: self.fresh(),
             layout,
             maps: self.map_layout()?,
             btf_layout: self.btf_layout()?,
@@ -200,7 +211,7 @@ impl BpfMapAccessor for Guest {
     }
 
     fn memory(&self) -> Option<&dyn Memory<Kva>> {
-        Some(&self.kernel)
+        Some(self.fresh())
     }
 
     fn memory_size(&self) -> Option<u64> {

@@ -108,6 +108,10 @@ impl Target for Kernel {
     fn memory_size(&self) -> u64 {
         self.space().physical().size()
     }
+
+    fn is_running(&self) -> bool {
+        self.space().physical().is_running()
+    }
 }
 
 /// What a walk of page tables found, as an arena takes it.

@@ -59,14 +59,16 @@ pub(crate) const EXIT_STATUS: Section = (
 );
 
 const SOURCE_HELP: &str = "\
-Where the kernel is: `live`, or the path of a raw memory image
+Where the kernel is: `live`, or the path of a memory image
 
 `live` is the running kernel. Its maps are read through bpf(2), which takes root \
 (CAP_SYS_ADMIN); nothing of them is changed.
 
-An image is a machine's physical memory, byte for byte: the file behind QEMU's \
-memory-backend-file (with share=on), what `pmemsave` in QEMU's monitor writes, or the memory \
-file of a Firecracker snapshot. Pause the machine first. Nothing else is needed: release, \
+An image is a machine's physical memory: an ELF core, as `dump-guest-memory` in QEMU's monitor, \
+`virsh dump --memory-only` and kdump write it; or the bytes themselves, as in the file behind \
+QEMU's memory-backend-file (with share=on), what `pmemsave` writes, or the memory file of a \
+Firecracker snapshot. Each of them may be packed by gzip or zstd: it is unpacked into a file \
+without a name in TMPDIR or /var/tmp. Pause the machine first. Nothing else is needed: release, \
 symbols and types are found in the image itself.
 
 For a file that is called `live`, give `./live`.";
@@ -89,19 +91,27 @@ impl Cli {
     pub(crate) fn of_process() -> Self {
         let cli = Self::parse();
         let (source, image) = match &cli.command {
-            Command::Info(args) => (&args.source.source, &args.image),
-            Command::Maps(args) => (&args.source.source, &args.image),
-            Command::Dump(args) => (&args.source.source, &args.image),
-            Command::Progs(args) => (&args.source.source, &args.image),
-            Command::Capture(args) => (&args.source.source, &args.image),
+            Command::Info(args) => (&args.source, &args.image),
+            Command::Maps(args) => (&args.source, &args.image),
+            Command::Dump(args) => (&args.source, &args.image),
+            Command::Progs(args) => (&args.source, &args.image),
+            Command::Capture(args) => (&args.source, &args.image),
             Command::Completions { .. } | Command::Man { .. } => return cli,
         };
-        if *source == Source::Live && *image != ImageArgs::default() {
-            let why = "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory \
-                       images: `live` needs none of them";
+        let refuse = |why| -> () {
             Self::command()
                 .error(ErrorKind::ArgumentConflict, why)
-                .exit();
+                .exit()
+        };
+        match (&source.source, source.via) {
+            // Its memory is searched as an image's is.
+            (Source::Live, Some(Via::Kcore)) => {}
+            (Source::Live, _) if *image != ImageArgs::default() => refuse(
+                "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory images: \
+                 `live` needs none of them",
+            ),
+            (Source::Live, _) | (_, None) => {}
+            (_, Some(_)) => refuse("--via is for the running kernel, which is the source `live`"),
         }
         cli
     }
@@ -305,6 +315,11 @@ pub(crate) struct SourceArgs {
     #[arg(value_parser = OsStringValueParser::new().map(Source::from))]
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) source: Source,
+    /// Through what to read the running kernel's memory
+    ///
+    /// Only for the source `live`.
+    #[arg(long, value_enum)]
+    pub(crate) via: Option<Via>,
     /// Say on stderr what is tried, what is found, and how long it takes
     #[arg(long, short)]
     pub(crate) verbose: bool,
@@ -317,9 +332,9 @@ pub(crate) struct SourceArgs {
 pub(crate) struct ImageArgs {
     /// Where a part of the file lies in physical memory (repeatable)
     ///
-    /// All numbers in bytes, decimal or 0x…. Without it, the whole file starts at address 0, and
-    /// the usual hole below 4 GiB of larger machines is found by trying. Example, a q35 guest with
-    /// 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
+    /// For raw memory. All numbers in bytes, decimal or 0x…. Without it, the whole file starts at
+    /// address 0, and the usual hole below 4 GiB of larger machines is found by trying. Example, a
+    /// q35 guest with 3 GiB: --region 0:0:0x80000000 --region 0x80000000:0x100000000:0x40000000
     #[arg(long, value_name = "FILE_OFFSET:GPA:LEN")]
     pub(crate) region: Vec<Region>,
     /// Physical address of the VMCOREINFO to believe
@@ -367,6 +382,20 @@ pub(crate) enum Source {
     Qmp(PathBuf),
     /// The one in a file.
     Path(PathBuf),
+}
+
+/// Through what the running kernel is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Via {
+    /// bpf(2), and where that does not tell, the first of the next two that there is
+    #[default]
+    Auto,
+    /// bpf(2), and a small BPF program that copies memory out
+    Program,
+    /// /proc/kcore alone: everything is found in memory, as in an image; nothing is asked of bpf(2)
+    Kcore,
+    /// bpf(2) alone
+    Bpf,
 }
 
 impl AllocatorArgs {

@@ -35,8 +35,8 @@ pub(crate) fn capture(args: &args::Capture) -> Result<Outcome> {
         return Err(Refusal::new("a capture is nothing for a terminal", hint).into());
     }
     let given = source::given(&args.image, &log)?;
-    let (kernel, format) = match source::open_with(source, &args.image, &given, &log)? {
-        Opened::Live => return Err(live().into()),
+    let (kernel, format) = match source::open_with(&args.source, &args.image, &given, &log)? {
+        Opened::Live(_) => return Err(live().into()),
         Opened::Image(kernel, image) => (kernel, image.format()),
     };
     let found = Found::known(&kernel, format, given)?;

@@ -21,10 +21,10 @@ use crate::source::{self, Opened};
 pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log)?;
     let found = match &opened {
         Opened::Image(kernel, image) => Some(Info::image(kernel, image, &args.source.source)),
-        Opened::Live => None,
+        Opened::Live(_) => None,
     };
     let accessor = opened.accessor();
     let info = match found {
@@ -56,7 +56,7 @@ pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
 pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log)?;
     let described = opened.describe(&args.source.source);
     let accessor = opened.accessor()?;
     let maps = list(&*accessor, &log)?;
@@ -70,7 +70,7 @@ pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
 pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log)?;
     let described = opened.describe(&args.source.source);
     let accessor = opened.accessor()?;
     let mut maps = list(&*accessor, &log)?;
@@ -171,7 +171,7 @@ fn warn_of_losses(dumped: &render::Outcome) {
 pub(crate) fn progs(args: &args::Progs) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log)?;
     let described = opened.describe(&args.source.source);
     let accessor = opened.accessor()?;
     let progs = list_progs(&*accessor, &log)?;

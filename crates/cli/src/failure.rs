@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use guestmem::OpenError;
 use thiserror::Error;
@@ -47,14 +48,23 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
         return Some(refusal.hint.clone());
     }
     let image = error.downcast_ref().and_then(after_open);
+    let qemu = error.downcast_ref().and_then(after_qemu);
     let maps = error.downcast_ref().and_then(after_maps);
     let kernel = error.downcast_ref().and_then(after_search);
-    image.or(maps).or(kernel).map(str::to_owned)
+    image.or(qemu).or(maps).or(kernel).map(str::to_owned)
 }
 
 fn after_open(error: &OpenError) -> Option<&'static str> {
-    use guestmem::{ElfError, Foreign};
+    use guestmem::{ElfError, Foreign, KdumpError};
     Some(match error {
+        OpenError::Io { path, source, .. } if path == Path::new("/proc/kcore") => {
+            match source.kind() {
+                ErrorKind::NotFound => {
+                    "the running kernel has none (CONFIG_PROC_KCORE); leave out --via kcore"
+                }
+                _ => "reading /proc/kcore takes CAP_SYS_RAWIO: run it as root",
+            }
+        }
         OpenError::NotAFile { .. } => "name the file with the memory in it",
         OpenError::Empty { .. } => {
             "pass the memory of a machine that runs or is paused; QEMU fills the file only with \
@@ -95,6 +105,15 @@ fn after_open(error: &OpenError) -> Option<&'static str> {
             ElfError::Capture(_) => "is the file whole? a later version may have made it",
             _ => "is the file whole?",
         },
+        OpenError::Kdump { source, .. } => match source {
+            KdumpError::BigEndian | KdumpError::Not64Bit => return None,
+            KdumpError::Version { .. } => "a later version may read it",
+            KdumpError::TooManyRecords { .. } => {
+                "put it in order first: makedumpfile -R ORDERED < FILE"
+            }
+            KdumpError::Missing { .. } => "put all files of the dump into one folder",
+            _ => "is the file whole?",
+        },
         OpenError::NotRaw { .. } => "leave --region out",
         OpenError::Regions { .. } => {
             "--region takes FILE_OFFSET:GPA:LEN; without it the layout is found by trying"
@@ -102,6 +121,44 @@ fn after_open(error: &OpenError) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+fn after_qemu(error: &qemu::Error) -> Option<&'static str> {
+    use qemu::Error;
+    Some(match error {
+        Error::Connect { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied => "run it as root, or as the user that QEMU runs as",
+            ErrorKind::WouldBlock => ANOTHER_MONITOR,
+            _ => {
+                "pass the socket of a running QEMU: it makes one with `-qmp \
+                 unix:PATH,server=on,wait=off`"
+            }
+        },
+        Error::NoGreeting { .. } => ANOTHER_MONITOR,
+        Error::NotQmp { .. } => {
+            "pass the socket of `-qmp`, not that of `-monitor`, `-serial` or a guest agent"
+        }
+        Error::Closed { .. } => "did QEMU end?",
+        Error::Timeout { .. } => {
+            "is QEMU itself stopped, or busy? the guest is resumed as soon as it answers"
+        }
+        Error::NoPid { .. } | Error::NotQemu { .. } => "say which process it is: --qemu-pid PID",
+        Error::Process { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied => {
+                "run it as root: to read another process takes CAP_SYS_PTRACE where that process \
+                 is another user's or kernel.yama.ptrace_scope is not 0; a guest with \
+                 memory-backend-memfd,share=on can then be read by the same user all the same"
+            }
+            _ => "say which process it is: --qemu-pid PID",
+        },
+        Error::NotLoaded { .. } => "wait until the guest runs here",
+        Error::Ran => "try again when nobody else pauses and resumes the guest",
+        _ => return None,
+    })
+}
+
+/// QMP serves one client.
+const ANOTHER_MONITOR: &str = "another client, such as libvirt, is probably connected: close it, or \
+                               give QEMU a second socket: `-qmp unix:PATH,server=on,wait=off`";
 
 fn after_maps(error: &bpfmaps::Error) -> Option<&'static str> {
     match error {
@@ -119,7 +176,7 @@ fn after_search(error: &kernel::Error) -> Option<&'static str> {
     Some(match error {
         Error::NoVmcoreinfo { .. } => {
             "pass the whole memory of a machine that has booted Linux with CONFIG_VMCORE_INFO or \
-             CONFIG_CRASH_CORE, uncompressed"
+             CONFIG_CRASH_CORE"
         }
         Error::NotVmcoreinfo { .. } => "leave --vmcoreinfo out to have it searched for",
         Error::NothingProved { .. } => {

@@ -11,7 +11,7 @@ use goblin::elf::Elf;
 use guestmem::Image;
 use kernel::{GivenSymbols, Kernel};
 
-use crate::args::{ImageArgs, Source};
+use crate::args::{ImageArgs, Source, SourceArgs, Via};
 use crate::failure::Refusal;
 use crate::log::{Log, Progress};
 
@@ -19,25 +19,25 @@ use crate::log::{Log, Progress};
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// The running kernel.
-    Live,
+    Live(Live),
     /// A kernel in an image.
     Image(Box<Kernel>, Image),
 }
 
 /// Finds the kernel in `source`.
-pub(crate) fn open(source: &Source, args: &ImageArgs, log: &Log) -> Result<Opened> {
+pub(crate) fn open(source: &SourceArgs, args: &ImageArgs, log: &Log) -> Result<Opened> {
     open_with(source, args, &given(args, log)?, log)
 }
 
 /// The same, with what `args` say of the kernel.
 pub(crate) fn open_with(
-    source: &Source,
+    source: &SourceArgs,
     args: &ImageArgs,
     given: &Given,
     log: &Log,
 ) -> Result<Opened> {
-    match source {
-        Source::Live => Ok(Opened::Live),
+    match &source.source {
+        Source::Live => live(source.via.unwrap_or_default(), given, log),
         Source::Qmp(socket) => Err(qmp(socket).into()),
         Source::Path(path) => {
             refuse_what_is_no_file(path)?;
@@ -45,15 +45,22 @@ pub(crate) fn open_with(
             if !args.region.is_empty() {
                 image = image.with_regions(args.region.clone(), path)?;
             }
-            let size = image.layouts().first().map_or(0, |memory| memory.size());
-            let (shown, format) = (path.display(), image.format());
-            log.note(format_args!("{shown}: {format}, {} MiB", size >> 20));
-            for (name, text) in image.facts() {
-                log.note(format_args!("{shown}: {name}: {text}"));
-            }
             find(image, path, given, log)
         }
     }
+}
+
+/// The running kernel, read through `via`.
+fn live(via: Via, given: &Given, log: &Log) -> Result<Opened> {
+    let via = match via {
+        Via::Auto => bpfmaps::Via::Any,
+        Via::Program => bpfmaps::Via::Program,
+        Via::Bpf => bpfmaps::Via::Bpf,
+        Via::Kcore => {
+            return find(Image::kcore()?, Path::new("/proc/kcore"), given, log);
+        }
+    };
+    Ok(Opened::Live(Live::open()?.via(via)))
 }
 
 /// The refusal of a machine behind a QMP socket.
@@ -76,12 +83,19 @@ fn refuse_what_is_no_file(path: &Path) -> Result<()> {
     }
     if ["/proc/kcore", "/dev/mem"].map(Path::new).contains(&path) {
         let what = format!("{} is the running kernel's memory", path.display());
-        return Err(Refusal::new(what, "the running kernel is the source `live`").into());
+        return Err(Refusal::new(what, "the running kernel is the source `live`; with --via kcore it is read through /proc/kcore alone").into());
     }
     Ok(())
 }
 
+/// Finds the kernel in `image`, which was opened from `path`.
 fn find(image: Image, path: &Path, given: &Given, log: &Log) -> Result<Opened> {
+    let size = image.layouts().first().map_or(0, |memory| memory.size());
+    let (shown, format) = (path.display(), image.format());
+    log.note(format_args!("{shown}: {format}, {} MiB", size >> 20));
+    for (name, text) in image.facts() {
+        log.note(format_args!("{shown}: {name}: {text}"));
+    }
     let mut bar = Progress::new("searching");
     let mut progress = |done, total| bar.update(done, total);
     let finder = given.finder().progress(&mut progress);
@@ -143,7 +157,7 @@ impl Opened {
     /// What documents say of where they are from.
     pub(crate) fn describe(&self, source: &Source) -> render::Source {
         let described = render::Source::new(match self {
-            Self::Live => "live",
+            Self::Live(_) => "live",
             Self::Image(_, image) => image.format().name(),
         });
         match source {
@@ -157,7 +171,7 @@ impl Opened {
     /// The maps behind it.
     pub(crate) fn accessor(self) -> Result<Box<dyn BpfMapAccessor>> {
         Ok(match self {
-            Self::Live => Box::new(Live::open()?),
+            Self::Live(live) => Box::new(live),
             Self::Image(kernel, _) => Box::new(Guest::new(*kernel)?),
         })
     }

@@ -64,3 +64,30 @@ impl Standing for Parked {
         Ok(None)
     }
 }
+
+impl Machine for qemu::Qemu {
+    fn image(&self) -> Result<Image, Error> {
+        self.image().map_err(refusal("read"))
+    }
+
+    fn pause(&self) -> Result<Box<dyn Standing + '_>, Error> {
+        Ok(Box::new(self.pause().map_err(refusal("pause"))?))
+    }
+}
+
+impl Standing for qemu::Paused<'_> {
+    fn ran(&self) -> bool {
+        !self.was_paused()
+    }
+
+    fn resume(self: Box<Self>) -> Result<Option<Duration>, Error> {
+        (*self).resume().map_err(refusal("resume"))
+    }
+}
+
+fn refusal(operation: &'static str) -> impl Fn(qemu::Error) -> Error {
+    move |error| Error::Machine {
+        operation,
+        source: error.into(),
+    }
+}

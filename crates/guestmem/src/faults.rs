@@ -160,18 +160,17 @@ impl Faults {
         let mut from = Gpa::at(0);
         for (&start, &(end, why)) in &self.ranges {
             let (start, end) = (Gpa::new(start), Gpa::new(end));
-            runs.push(self.rest_between(from, start));
+            runs.extend(self.late_between(from, start));
             runs.push(AbsentRun { start, end, why });
             from = end;
         }
-        runs.push(self.rest_between(from, Gpa::at(u64::MAX)));
-        runs.retain(|run| run.why != Absence::Excluded && run.start < run.end);
+        runs.extend(self.late_between(from, Gpa::at(u64::MAX)));
         runs
     }
 
-    fn rest_between(&self, start: Gpa, end: Gpa) -> AbsentRun {
+    fn late_between(&self, start: Gpa, end: Gpa) -> Option<AbsentRun> {
         let why = self.rest;
-        AbsentRun { start, end, why }
+        (self.is_late() && start < end).then_some(AbsentRun { start, end, why })
     }
 }
 

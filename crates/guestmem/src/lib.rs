@@ -20,6 +20,7 @@
 //! assert_eq!(fault.addr, Gpa::new(0x1004)); // the first byte that is not there
 //! ```
 
+mod absence;
 mod addr;
 mod capture_note;
 mod core_writer;
@@ -28,7 +29,10 @@ mod extents;
 mod fake;
 mod fault;
 mod faults;
+#[cfg(feature = "vm-memory")]
+mod guest_ram;
 mod image;
+mod kcore;
 #[cfg(feature = "compression")]
 mod kdump;
 mod mapped;
@@ -36,21 +40,26 @@ mod memory;
 mod open;
 mod packed;
 mod page_set;
+mod process;
 mod raw;
 mod recognise;
 mod recorder;
 mod region;
+mod residency;
 mod sigbus;
 mod snapshot;
 mod windows;
 
+pub use absence::{Absence, AbsentRun};
 pub use addr::{Address, ArenaPtr, Gpa, Kva};
-pub use capture_note::{Absence, AbsentRun, CaptureNote, CaptureNoteError};
+pub use capture_note::{CaptureNote, CaptureNoteError};
 pub use core_writer::{Core, CoreError};
 pub use elf::ElfError;
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use faults::Faults;
+#[cfg(feature = "vm-memory")]
+pub use guest_ram::GuestRam;
 pub use image::{Format, Image};
 #[cfg(feature = "compression")]
 pub use kdump::KdumpError;
@@ -58,6 +67,7 @@ pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use open::OpenError;
 pub use page_set::{PAGE, PageSet};
+pub use process::{ProcessMemory, ProcessRegion};
 pub use raw::RawImage;
 pub use recognise::{Foreign, Packing};
 pub use recorder::Recorder;

@@ -199,6 +199,11 @@ pub trait PhysicalMemory: Memory<Gpa> {
     fn gpa_of(&self, _offset: u64) -> Option<Gpa> {
         None
     }
+
+    /// Whether the machine goes on while it is read.
+    fn is_running(&self) -> bool {
+        false
+    }
 }
 
 /// Physical memory that several layers share.
@@ -220,6 +225,10 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
     fn gpa_of(&self, offset: u64) -> Option<Gpa> {
         (**self).gpa_of(offset)
     }
+
+    fn is_running(&self) -> bool {
+        (**self).is_running()
+    }
 }
 
 impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
@@ -237,6 +246,10 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
 
     fn gpa_of(&self, offset: u64) -> Option<Gpa> {
         (**self).gpa_of(offset)
+    }
+
+    fn is_running(&self) -> bool {
+        (**self).is_running()
     }
 }
 

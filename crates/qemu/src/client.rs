@@ -192,12 +192,16 @@ impl Client {
             }
             self.stream.set_read_timeout(Some(left))?;
             let mut more = [0; 64 << 10];
-            let got = self.stream.read(&mut more)?;
-            if got == 0 {
-                return Err(Silence::Closed);
+            match self.stream.read(&mut more) {
+                Ok(0) => return Err(Silence::Closed),
+                Ok(got) => {
+                    let more = more.get(..got).unwrap_or_default();
+                    self.arrived.extend_from_slice(more);
+                }
+                // A process that was stopped and goes on hears this, too.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
             }
-            let more = more.get(..got).unwrap_or_default();
-            self.arrived.extend_from_slice(more);
         }
     }
 
@@ -261,6 +265,11 @@ fn stream(socket: &Path, timeout: Duration) -> Result<UnixStream, Errno> {
         }
         address => address?,
     };
-    socket::connect(fd.as_raw_fd(), &address)?;
-    Ok(fd.into())
+    loop {
+        match socket::connect(fd.as_raw_fd(), &address) {
+            Ok(()) => return Ok(fd.into()),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
 }

@@ -103,7 +103,7 @@ impl Drop for Guardian {
         // One that is still to resume the guest takes as long as QEMU does.
         if !self.armed {
             // Somebody else may have waited for it: it is gone either way.
-            let _ = waitpid(self.child, None);
+            while waitpid(self.child, None) == Err(Errno::EINTR) {}
         }
     }
 }

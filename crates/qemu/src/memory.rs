@@ -48,11 +48,10 @@ enum Untouched {
     Zeros,
     /// What stands in this file, from this offset on.
     File(Rc<MappedFile>, u64),
-    /// It is not known without touching them. They are of no interest to a
-    /// search where that would take memory for them.
-    Ask {
-        search: bool,
-    },
+    /// It is not known without touching them: they are shared, but not
+    /// through a file that can be read here. A search leaves them out, as it
+    /// would take memory for each.
+    Ask,
 }
 
 /// Of memory that cannot be read as the process's, so much may be missing: it
@@ -113,7 +112,7 @@ impl GuestMemory {
             }
             Place::Process(hva, untouched) => (hva + inside, untouched),
         };
-        if matches!(untouched, Untouched::Ask { .. }) {
+        if matches!(untouched, Untouched::Ask) {
             return self.process.copy(hva, buf);
         }
         let mut done = 0;
@@ -207,9 +206,7 @@ impl GuestMemory {
         };
         match place {
             Place::File(file, offset) => in_file(file, *offset),
-            Place::Process(hva, Untouched::Zeros | Untouched::Ask { search: false }) => {
-                in_process(*hva)
-            }
+            Place::Process(hva, Untouched::Zeros | Untouched::Ask) => in_process(*hva),
             Place::Process(hva, Untouched::File(file, offset)) => {
                 // What one of both has.
                 match (in_process(*hva), in_file(file, *offset)) {
@@ -220,7 +217,6 @@ impl GuestMemory {
                     (one, other) => one.or(other),
                 }
             }
-            Place::Process(_, Untouched::Ask { search: true }) => Some((from, end)),
         }
     }
 }
@@ -235,22 +231,13 @@ fn before(first: (u64, u64), second: (u64, u64)) -> u64 {
     }
 }
 
-/// The files of a process that are open here, each once.
+/// The files of a process, each once, and open where they can be read.
 #[derive(Default)]
-struct Files(Vec<(FileId, Option<Opened>)>);
-
-/// A file of the process.
-#[derive(Clone)]
-enum Opened {
-    Mapped(Rc<MappedFile>),
-    /// Of huge pages: to map a hole of one would take a huge page.
-    Huge,
-}
+struct Files(Vec<(FileId, Option<Rc<MappedFile>>)>);
 
 impl Files {
     /// Where the `len` bytes at `hva` are, which are in `mapping`.
     fn place(&mut self, process: &Process, mapping: &Mapping, hva: u64, len: u64) -> Place {
-        let ask = Untouched::Ask { search: true };
         let Kind::File {
             offset,
             shared,
@@ -258,45 +245,35 @@ impl Files {
             ref path,
         } = mapping.kind
         else {
-            let untouched = if process.tells_pages() {
-                Untouched::Zeros
-            } else {
-                ask
-            };
-            return Place::Process(hva, untouched);
+            return Place::Process(hva, Untouched::Zeros);
         };
         let offset = offset.saturating_add(hva - mapping.start);
-        let opened = self.open(id, || process.file(mapping, id, path));
-        match opened {
-            Some(Opened::Mapped(file))
-                if offset.checked_add(len).is_some_and(|end| end <= file.len()) =>
-            {
-                match (shared, process.tells_pages()) {
-                    (true, _) => Place::File(file, offset),
-                    (false, true) => Place::Process(hva, Untouched::File(file, offset)),
-                    (false, false) => Place::Process(hva, ask),
-                }
-            }
-            Some(Opened::Huge) if process.tells_pages() => {
-                Place::Process(hva, Untouched::Ask { search: false })
-            }
-            _ => Place::Process(hva, ask),
+        let file = self.open(id, || process.file(mapping, id, path));
+        let whole = |file: &Rc<MappedFile>| {
+            let end = offset.checked_add(len);
+            end.is_some_and(|end| end <= file.len())
+        };
+        match file.filter(whole) {
+            Some(file) if shared => Place::File(file, offset),
+            Some(file) => Place::Process(hva, Untouched::File(file, offset)),
+            None => Place::Process(hva, Untouched::Ask),
         }
     }
 
-    fn open(&mut self, id: FileId, find: impl FnOnce() -> Option<File>) -> Option<Opened> {
-        if let Some((_, opened)) = self.0.iter().find(|(known, _)| *known == id) {
-            return opened.clone();
+    fn open(&mut self, id: FileId, find: impl FnOnce() -> Option<File>) -> Option<Rc<MappedFile>> {
+        if let Some((_, file)) = self.0.iter().find(|(known, _)| *known == id) {
+            return file.clone();
         }
-        let opened = find().and_then(|file| {
-            if fstatfs(&file).is_ok_and(|fs| fs.filesystem_type() == HUGETLBFS_MAGIC) {
-                return Some(Opened::Huge);
-            }
+        // To map a hole of a file of huge pages would take a huge page.
+        let fits = |file: &File| {
+            let huge = fstatfs(file).map(|fs| fs.filesystem_type() == HUGETLBFS_MAGIC);
+            huge.is_ok_and(|huge| !huge)
+        };
+        let file = find().filter(fits).and_then(|file| {
             let metadata = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            let file = MappedFile::new(file, metadata.len(), Contents::Changing).ok()?;
-            Some(Opened::Mapped(Rc::new(file)))
+            MappedFile::new(file, metadata.len(), Contents::Changing).ok()
         });
-        self.0.push((id, opened.clone()));
-        opened
+        self.0.push((id, file.map(Rc::new)));
+        self.0.last()?.1.clone()
     }
 }

@@ -91,11 +91,6 @@ impl Process {
         }
     }
 
-    /// Whether it is known of pages if they exist.
-    pub(crate) fn tells_pages(&self) -> bool {
-        self.pagemap.is_ok()
-    }
-
     fn error(&self, operation: &'static str, source: io::Error) -> Error {
         Error::Process {
             operation,
@@ -149,7 +144,8 @@ impl Process {
     }
 
     /// Whether the page at `hva` exists, and up to where, at most `end`, the
-    /// answer holds. A page that nobody has touched does not.
+    /// answer holds. One that the process has not touched does not; where it
+    /// is not told, all do.
     pub(crate) fn exists(&self, hva: u64, end: u64) -> (bool, u64) {
         let exists = self.page_exists(hva);
         let mut until = self.next_page(hva);
@@ -195,8 +191,8 @@ impl Process {
         exists
     }
 
-    /// The first run of pages that exist at or behind `hva` and below `end`,
-    /// cut to both.
+    /// The first run of pages that exist, in the sense of
+    /// [`exists`](Self::exists), at or behind `hva` and below `end`.
     pub(crate) fn next_run(&self, hva: u64, end: u64) -> Option<(u64, u64)> {
         let mut entries = vec![0; ASKED];
         let mut start = None;

@@ -117,9 +117,14 @@ fn other_formats_say_what_to_do_instead() {
     other(&elf, &[core, "big-endian"]);
     elf[16..18].copy_from_slice(&[0, 2]);
     other(&elf, &["is an ELF object, not memory", "--symbols"]);
-    other(b"KDUMP   \x06\0\0\0", &["is a kdump dump", "pmemsave"]);
-    other(b"DISKDUMP\x06\0\0\0", &["is a kdump dump", "pmemsave"]);
-    other(b"makedumpfile\0\0\0\0", &["is a kdump dump", "pmemsave"]);
+    let dump = [
+        "cannot be read as a kdump file",
+        "its header cannot be read",
+        "is the file whole?",
+    ];
+    other(b"KDUMP   \x06\0\0\0", &dump);
+    other(b"DISKDUMP\x06\0\0\0", &dump);
+    other(b"makedumpfile\0\0\0\0", &dump);
     other(b"QFI\xfb\0\0\0\x03", &["is a qcow2 disk image", "pmemsave"]);
     other(
         b"QEVM\0\0\0\x03",

@@ -24,9 +24,10 @@ pub(super) fn everything(guest: &Guest, scope: &Scope) -> Result<(), Error> {
     maps.maps.retain(|map| scope.has(map));
     // A sink takes everything.
     let _ = render::dump(guest, &maps, &options, &mut io::sink());
-    for prog in &guest.progs()?.progs {
-        let _ = guest.code(prog);
+    for map in &maps.maps {
+        let _ = guest.btf(map);
     }
+    read_code(guest);
     Ok(())
 }
 
@@ -42,8 +43,13 @@ pub(super) fn what_changes(guest: &Guest, scope: &Scope) {
             read_arena(guest, map);
         }
     }
-    let progs = guest.progs().unwrap_or_default();
-    for prog in &progs.progs {
+    read_code(guest);
+}
+
+/// Reads the programs and what they consist of. That they cannot be listed is
+/// said where they are.
+fn read_code(guest: &Guest) {
+    for prog in &guest.progs().unwrap_or_default().progs {
         let _ = guest.code(prog);
     }
 }

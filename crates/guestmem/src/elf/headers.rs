@@ -13,9 +13,11 @@ const SHDR: usize = 64;
 /// In `e_phnum`: the number is in the first section header.
 const PN_XNUM: u16 = 0xffff;
 
-/// More segments than a capture or any dumper makes: one for each page of
-/// 4 GiB. Their headers are 56 MiB.
-const MOST_SEGMENTS: u64 = 1 << 20;
+/// More segments than any dumper makes: one for each page of 16 GiB.
+const MOST_SEGMENTS: u64 = 1 << 22;
+
+/// How many program headers are read at a time.
+const AT_A_TIME: u64 = 1024;
 
 /// Where all architectures' physical memory ends.
 const PHYSICAL_END: u64 = 1 << 52;
@@ -25,46 +27,48 @@ const NO_ADDRESS: u64 = u64::MAX;
 
 /// A part of the file that stands for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     /// Where it is in the file.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// How many bytes the file has, by the header.
-    pub(super) in_file: u64,
+    pub(crate) in_file: u64,
     /// Its first physical address.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// How many bytes it has in memory; `start + in_memory` does not overflow.
-    pub(super) in_memory: u64,
+    pub(crate) in_memory: u64,
 }
 
 impl Segment {
     /// How many of its bytes the header says the file has.
-    pub(super) fn promised(&self) -> u64 {
+    pub(crate) fn promised(&self) -> u64 {
         self.in_file.min(self.in_memory)
     }
 
     /// How many of its bytes a file of `len` bytes can have.
-    pub(super) fn held(&self, len: u64) -> u64 {
+    pub(crate) fn held(&self, len: u64) -> u64 {
         self.promised().min(len.saturating_sub(self.offset))
     }
 
     /// Whether a file of `len` bytes ends before it does.
-    pub(super) fn is_cut(&self, len: u64) -> bool {
+    pub(crate) fn is_cut(&self, len: u64) -> bool {
         self.held(len) < self.promised()
     }
 }
 
 /// What the headers tell.
 #[derive(Debug, Default)]
-pub(super) struct Headers {
+pub(crate) struct Headers {
     /// The memory.
-    pub(super) loads: Vec<Segment>,
+    pub(crate) loads: Vec<Segment>,
     /// The notes.
-    pub(super) notes: Vec<Segment>,
+    pub(crate) notes: Vec<Segment>,
+    /// Whether any memory has a physical address.
+    physical: bool,
 }
 
 impl Headers {
     /// Reads those of `file`, which has `len` bytes.
-    pub(super) fn read(file: &File, len: u64) -> Result<Self, ElfError> {
+    pub(crate) fn read(file: &File, len: u64) -> Result<Self, ElfError> {
         let header: [u8; EHDR] = load(file, 0, "ELF header")?;
         let word = |at: usize| field(&header, at).map(u64::from_le_bytes);
         let half = |at: usize| field(&header, at).map(u16::from_le_bytes);
@@ -116,17 +120,28 @@ impl Headers {
                 problem: "reach past the end of the file",
             });
         }
-        let mut table = vec![0; usize::try_from(table_len).unwrap_or(0)];
-        read(file, phoff, &mut table, "program headers")?;
-        Self::of_table(&table)
+        let mut headers = Self::default();
+        let mut table = Vec::new();
+        // In parts: what is no segment takes no room, of however many headers.
+        for first in (0..count).step_by(usize::try_from(AT_A_TIME).unwrap_or(1)) {
+            let part = AT_A_TIME.min(count - first) * PHDR as u64;
+            table.resize(usize::try_from(part).unwrap_or(0), 0);
+            let at = phoff + first * PHDR as u64;
+            read(file, at, &mut table, "program headers")?;
+            headers.take(first, &table)?;
+        }
+        match headers.loads.len() {
+            0 => Err(ElfError::NoMemory),
+            2.. if !headers.physical => Err(ElfError::Process),
+            _ => Ok(headers),
+        }
     }
 
-    fn of_table(table: &[u8]) -> Result<Self, ElfError> {
+    /// Takes what is told by the headers from the one with number `first` on.
+    fn take(&mut self, first: u64, table: &[u8]) -> Result<(), ElfError> {
         const PT_LOAD: u32 = 1;
         const PT_NOTE: u32 = 4;
-        let mut headers = Self::default();
-        let mut virtual_only = true;
-        for (index, header) in table.chunks_exact(PHDR).enumerate() {
+        for (index, header) in (first..).zip(table.chunks_exact(PHDR)) {
             let kind = field(header, 0).map(u32::from_le_bytes);
             let word = |at: usize| field(header, at).map_or(0, u64::from_le_bytes);
             let segment = Segment {
@@ -136,7 +151,7 @@ impl Headers {
                 in_memory: word(40),
             };
             match kind {
-                Some(PT_NOTE) => headers.notes.push(segment),
+                Some(PT_NOTE) => self.notes.push(segment),
                 Some(PT_LOAD) if segment.start != NO_ADDRESS && segment.in_memory > 0 => {
                     let Segment {
                         start,
@@ -146,22 +161,18 @@ impl Headers {
                     if start.checked_add(len).is_none_or(|end| end > PHYSICAL_END) {
                         return Err(ElfError::PastSpace { index, start, len });
                     }
-                    virtual_only &= start == 0 && word(16) != 0;
-                    headers.loads.push(segment);
+                    self.physical |= start != 0 || word(16) == 0;
+                    self.loads.push(segment);
                 }
                 _ => {}
             }
         }
-        match headers.loads.len() {
-            0 => Err(ElfError::NoMemory),
-            2.. if virtual_only => Err(ElfError::Process),
-            _ => Ok(headers),
-        }
+        Ok(())
     }
 }
 
 /// The field at `at`.
-pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 

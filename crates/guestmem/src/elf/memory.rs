@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::headers::Segment;
-use crate::capture_note::{Absence, AbsentRun, absence_at};
+use crate::absence::{Absence, AbsentRun, absence_at};
 use crate::{Address, CaptureNote, Cause, Fault, Gpa, Memory, PhysicalMemory, RawImage};
 use crate::{Region, Regions, Span};
 

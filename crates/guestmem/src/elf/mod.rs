@@ -5,7 +5,7 @@
 //! memory, its notes what the machine or the dumper had to say. Fields are by
 //! the System V ABI, the contents of notes by who writes them.
 
-mod headers;
+pub(crate) mod headers;
 mod memory;
 pub(crate) mod notes;
 
@@ -51,7 +51,7 @@ pub enum ElfError {
     #[error("segment {index} ends beyond all physical memory, at {start:#x} + {len:#x}")]
     PastSpace {
         /// Which of them, from 0.
-        index: usize,
+        index: u64,
         /// Its first physical address.
         start: u64,
         /// How long it is in memory.

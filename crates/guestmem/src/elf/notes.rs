@@ -13,6 +13,13 @@ use crate::{Address, CaptureNote, Gpa};
 /// gaps.
 pub(crate) const MOST_BYTES: u64 = 16 << 20;
 
+/// How many names of notes are told, and how many bytes of each.
+const SHOWN: usize = 8;
+const LONGEST_NAME: usize = 16;
+
+/// VMCOREINFO has one page, and no page of any kernel is larger.
+const LONGEST_TEXT: usize = 1 << 16;
+
 /// More root tables than are worth trying.
 const MOST_ROOTS: usize = 256;
 
@@ -24,8 +31,10 @@ const QEMU_CR3: usize = 416;
 /// What the notes tell.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    /// How many there are of each name.
+    /// How many there are of each of the first names.
     names: BTreeMap<String, usize>,
+    /// How many have other names.
+    others: usize,
     /// What is wrong with them.
     problem: Option<&'static str>,
     /// The text of the VMCOREINFO.
@@ -41,7 +50,7 @@ impl Notes {
     ///
     /// What cannot be read of them is a fact to tell, and no error: the memory
     /// is there without them. Only a capture's own note must make sense.
-    pub(super) fn read(file: &File, len: u64, segments: &[Segment]) -> Result<Self, ElfError> {
+    pub(crate) fn read(file: &File, len: u64, segments: &[Segment]) -> Result<Self, ElfError> {
         let mut notes = Self::default();
         let mut left = MOST_BYTES;
         for segment in segments {
@@ -84,13 +93,15 @@ impl Notes {
         const VMCOREINFO: &[u8] = b"VMCOREINFO";
         const CAPTURE: &[u8] = CaptureNote::NAME.as_bytes();
         match (note.name, note.kind) {
+            (VMCOREINFO, 0) if note.content.len() > LONGEST_TEXT => {
+                self.problem = Some("VMCOREINFO is longer than a page");
+            }
             (VMCOREINFO, 0) if self.vmcoreinfo.is_none() => {
                 self.vmcoreinfo = Some(note.content.to_vec());
             }
-            (b"QEMU", 0) => {
+            (b"QEMU", 0) if self.roots.len() < MOST_ROOTS => {
                 let root = cr3(note.content).filter(|root| !self.roots.contains(root));
-                self.roots
-                    .extend(root.filter(|_| self.roots.len() < MOST_ROOTS));
+                self.roots.extend(root);
             }
             (CAPTURE, CaptureNote::TYPE) if self.capture.is_none() => {
                 let capture = CaptureNote::parse(note.content)?;
@@ -99,24 +110,32 @@ impl Notes {
             }
             _ => {}
         }
-        let name = note.name.escape_ascii().to_string();
-        *self.names.entry(name).or_default() += 1;
+        self.count(note.name);
         Ok(())
+    }
+
+    fn count(&mut self, name: &[u8]) {
+        let shown = name.get(..LONGEST_NAME).unwrap_or(name);
+        let shown = shown.escape_ascii().to_string();
+        let room = self.names.len() < SHOWN;
+        match self.names.get_mut(&shown) {
+            Some(count) => *count += 1,
+            None if room => {
+                self.names.insert(shown, 1);
+            }
+            None => self.others += 1,
+        }
     }
 
     /// What is worth telling of them.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
-        let named = self
-            .names
-            .iter()
-            .take(SHOWN)
-            .map(|(name, count)| match count {
-                1 => name.clone(),
-                count => format!("{count} {name}"),
-            });
+        let named = self.names.iter().map(|(name, count)| match count {
+            1 => name.clone(),
+            count => format!("{count} {name}"),
+        });
         let mut parts: Vec<_> = named.collect();
-        if self.names.len() > SHOWN {
-            parts.push(format!("and {} other names", self.names.len() - SHOWN));
+        if self.others > 0 {
+            parts.push(format!("{} others", self.others));
         }
         parts.extend(self.problem.map(|problem| format!("incomplete: {problem}")));
         let mut facts = Vec::new();
@@ -134,9 +153,6 @@ impl Notes {
         facts
     }
 }
-
-/// How many names of notes are told.
-const SHOWN: usize = 8;
 
 /// CR3, if this is the state of an x86 CPU that has set it.
 fn cr3(content: &[u8]) -> Option<Gpa> {

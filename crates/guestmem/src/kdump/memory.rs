@@ -103,6 +103,11 @@ impl KdumpMemory {
         })
     }
 
+    /// How many bytes of memory are in the dump.
+    pub(super) fn dumped(&self) -> u64 {
+        self.dumped.count() << self.page_shift
+    }
+
     /// The first run of dumped pages at or after `from` that no part holds.
     pub(super) fn missing(&self) -> Option<Range<u64>> {
         let stream = &self.parts.first()?.stream;

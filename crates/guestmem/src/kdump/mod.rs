@@ -34,14 +34,15 @@ use self::header::Header;
 use self::memory::{KdumpMemory, Part};
 use self::stream::Stream;
 use crate::elf::notes::{MOST_BYTES, Notes};
-use crate::{Format, Image, OpenError};
+use crate::open::mib;
+use crate::{Format, Image, OpenError, PhysicalMemory};
 
 /// Why a kdump file cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KdumpError {
     /// A structure is not there.
-    #[error("its {what} cannot be read: is the file whole?")]
+    #[error("its {what} cannot be read")]
     Cut {
         /// Which one.
         what: &'static str,
@@ -73,7 +74,7 @@ pub enum KdumpError {
         at: u64,
     },
     /// A flattened file is too long to be read as it is.
-    #[error("it is flattened into more than {most} records: rearrange it with `makedumpfile -R`")]
+    #[error("it is flattened into more than {most} records")]
     TooManyRecords {
         /// How many are taken.
         most: usize,
@@ -131,7 +132,9 @@ pub(crate) fn open(file: File, len: u64, path: &Path) -> Result<Image, OpenError
     if let Some(pages) = memory.missing() {
         return Err(refused(KdumpError::Missing { pages }));
     }
+    let dumped = format!("{} of {}", mib(memory.dumped()), mib(memory.size()));
     let mut image = Image::new(Format::Kdump, Rc::new(memory))
+        .with_fact("dumped", dumped)
         .with_vmcoreinfo(vmcoreinfo)
         .with_roots(std::mem::take(&mut notes.roots));
     for (name, text) in facts.into_iter().chain(notes.facts()) {

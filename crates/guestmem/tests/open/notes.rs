@@ -124,12 +124,25 @@ fn notes_that_lie_are_told_and_the_memory_is_read() {
 
 #[test]
 fn many_notes_are_told_in_one_line() {
-    let names = (0..40).map(|name| format!("N{name:02}"));
+    let names = (0..40).map(|name| format!("N{name:02}{}", "x".repeat(40)));
     let core = names.fold(core(), |core, name| core.note(&name, 1, b"x"));
-    let image = core.open().unwrap();
+    let image = core.note("N00", 1, b"").open().unwrap();
     let told = fact(&image, "notes").unwrap();
+    let first = (0..8).map(|name| format!("N{name:02}{}", "x".repeat(13)));
+    let first = first.collect::<Vec<_>>().join(", ");
+    assert_eq!(told, format!("{first}, 33 others"));
+}
+
+#[test]
+fn a_vmcoreinfo_has_a_page() {
+    let image = core()
+        .note("VMCOREINFO", 0, &[b'x'; 0x1_0001])
+        .open()
+        .unwrap();
+    assert_eq!(image.vmcoreinfo(), None);
+    let told = fact(&image, "notes");
     assert_eq!(
         told,
-        "N00, N01, N02, N03, N04, N05, N06, N07, and 32 other names"
+        Some("VMCOREINFO, incomplete: VMCOREINFO is longer than a page")
     );
 }

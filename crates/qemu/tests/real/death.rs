@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 
 use bpfreeze_qemu::{Options, Qemu};
@@ -60,7 +61,7 @@ fn children() -> String {
 
 /// Starts the victim in a process group of its own, and waits until it has
 /// paused the guest.
-fn start(socket: &Path, end: &str) -> (Child, impl Read + use<>) {
+fn start(socket: &Path, end: &str) -> (Child, impl Read + Send + use<>) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "death::victim", "--nocapture"])
         .env(SOCKET, socket)
@@ -164,8 +165,12 @@ fn what_it_printed_ends_with_it() {
     });
     let (mut child, mut output) = start(&socket, "wait");
     child.kill().unwrap();
-    output.read_to_end(&mut Vec::new()).unwrap();
     child.wait().unwrap();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(output.read_to_end(&mut Vec::new())));
+    end.recv_timeout(PATIENCE)
+        .expect("the output ends")
+        .unwrap();
     let (mut stream, mut lines) = peer.join().unwrap();
     let command = String::from_utf8(lines.next().unwrap().unwrap()).unwrap();
     let command: serde_json::Value = serde_json::from_str(&command).unwrap();

@@ -4,11 +4,16 @@ use proptest::prelude::*;
 
 use super::build::{Packing, Plan, flatten};
 use super::{letters, open, reason};
+use crate::Format;
 
 /// What the pages of `file` are, or why it cannot be opened.
 fn found(file: &[u8]) -> Result<String, String> {
-    let opened = open(file).map_err(|error| reason(&error));
-    opened.map(|image| letters(&image, 8, 12))
+    let image = open(file).map_err(|error| reason(&error))?;
+    // Without its first bytes it is another's.
+    match image.format() {
+        Format::Kdump => Ok(letters(&image, 8, 12)),
+        other => Err(other.name().to_owned()),
+    }
 }
 
 /// That no page of `file` is anything but what the plan has there, or a fault.
@@ -34,7 +39,7 @@ fn a_file_that_ends_early_has_what_it_has() {
         }
     }
     let whole = plan.build();
-    let cut = |what: &str| Err(format!("its {what} cannot be read: is the file whole?"));
+    let cut = |what: &str| Err(format!("its {what} cannot be read"));
     let check = |len: usize, expected| assert_eq!(found(&whole[..len]), expected, "{len} bytes");
     check(100, cut("header"));
     check(4100, cut("second header"));
@@ -72,7 +77,7 @@ fn numbers_that_lie_are_seen() {
     );
     let big = "it is of a big-endian machine, which is not read";
     check(428, &0x1000u32.to_be_bytes(), big);
-    let cut = |what: &str| format!("its {what} cannot be read: is the file whole?");
+    let cut = |what: &str| format!("its {what} cannot be read");
     check(432, &narrow(u32::MAX), &cut("bitmap"));
     check(436, &narrow(u32::MAX), &cut("bitmap"));
     check(
