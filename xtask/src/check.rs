@@ -78,7 +78,7 @@ impl Runner {
 /// # Errors
 /// Fails if a test does, or a guest cannot be made.
 pub(crate) fn test(guests: Guests) -> Result<()> {
-    install::for_build()?;
+    install::for_tests()?;
     run(&mut cargo(&["test", "--workspace", "--doc", "--quiet"]))?;
     let mut tests = Runner::here().command(&["--workspace"]);
     match guests {

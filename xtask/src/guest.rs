@@ -176,6 +176,20 @@ pub(crate) fn attempt(variants: &[Variant], wish: Wish) -> Result<Frozen> {
     }
 }
 
+/// What the example of a harness boots its guest from: a folder with `vmlinuz` and `initrd`.
+///
+/// # Errors
+/// Fails if they cannot be built.
+pub(crate) fn harness() -> Result<PathBuf> {
+    install::for_guests()?;
+    let kernel = debian::kernel(Series::V6_18)?;
+    let folder = paths::target_dir().join("harness");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("initrd"), initrd::harness()?.pack(&kernel)?)?;
+    fs::copy(&kernel.vmlinuz, folder.join("vmlinuz"))?;
+    Ok(folder)
+}
+
 /// A guest that runs, in a folder of its own. Both go when this does.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -215,20 +229,6 @@ pub(crate) fn start(variant: Variant) -> Result<Running> {
         folder,
         _lock: lock,
     })
-}
-
-/// What the example of a harness boots its guest from: a folder with `vmlinuz` and `initrd`.
-///
-/// # Errors
-/// Fails if they cannot be built.
-pub(crate) fn harness() -> Result<PathBuf> {
-    install::for_guests()?;
-    let kernel = debian::kernel(Series::V6_18)?;
-    let folder = paths::target_dir().join("harness");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("initrd"), initrd::harness()?.pack(&kernel)?)?;
-    fs::copy(&kernel.vmlinuz, folder.join("vmlinuz"))?;
-    Ok(folder)
 }
 
 /// Boots guests, a few at a time, and returns those that failed.

@@ -46,9 +46,11 @@ const BUILD: &[Package] = &[
     file("linux-libc-dev", "/usr/include/linux/bpf.h"),
 ];
 
+/// What tests need besides that boot nothing.
+const TEST: &[Package] = &[program("qemu-system-x86", "qemu-system-x86_64")];
+
 /// What guests need besides.
 const GUEST: &[Package] = &[
-    program("qemu-system-x86", "qemu-system-x86_64"),
     program("busybox-static", "busybox"),
     program("bpftool", "bpftool"),
     program("dpkg", "dpkg-deb"),
@@ -81,12 +83,20 @@ pub(crate) fn for_build() -> Result<()> {
     ensure(BUILD.iter())
 }
 
+/// Makes sure that the workspace can be built and what needs no guest can be tested.
+///
+/// # Errors
+/// As [`for_build`].
+pub(crate) fn for_tests() -> Result<()> {
+    ensure(BUILD.iter().chain(TEST))
+}
+
 /// Makes sure that the workspace can be built and guests can be booted.
 ///
 /// # Errors
 /// As [`for_build`].
 pub(crate) fn for_guests() -> Result<()> {
-    ensure(BUILD.iter().chain(GUEST))
+    ensure(BUILD.iter().chain(TEST).chain(GUEST))
 }
 
 /// Makes sure that drgn can be got.
