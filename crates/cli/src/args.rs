@@ -64,12 +64,13 @@ Where the kernel is: `live`, the path of a memory image, or `qmp:SOCKET`
 `live` is the running kernel. Its maps are read through bpf(2), which takes root \
 (CAP_SYS_ADMIN); nothing of them is changed.
 
-An image is a machine's physical memory: an ELF core, as `dump-guest-memory` in QEMU's monitor, \
-`virsh dump --memory-only` and kdump write it; or the bytes themselves, as in the file behind \
-QEMU's memory-backend-file (with share=on), what `pmemsave` writes, or the memory file of a \
-Firecracker snapshot. Each of them may be packed by gzip or zstd: it is unpacked into a file \
-without a name in TMPDIR or /var/tmp. Pause the machine first. Nothing else is needed: release, \
-symbols and types are found in the image itself.
+An image is a machine's physical memory: an ELF core or a kdump file, as `dump-guest-memory` in \
+QEMU's monitor, `virsh dump --memory-only`, kdump and makedumpfile write them; what `bpfreeze \
+capture` wrote; or the bytes themselves, as in the file behind QEMU's memory-backend-file (with \
+share=on), what `pmemsave` writes, or the memory file of a Firecracker snapshot. Each of them may \
+be packed by gzip or zstd: it is unpacked into a file without a name in TMPDIR or /var/tmp. Pause \
+the machine first. Nothing else is needed: release, symbols and types are found in the image \
+itself.
 
 `qmp:SOCKET` is a virtual machine that QEMU runs, by the socket of its monitor \
 (-qmp unix:SOCKET,server=on,wait=off). It is paused for some milliseconds, in which what is asked \
