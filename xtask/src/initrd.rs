@@ -119,6 +119,13 @@ impl Contents {
         Ok(Self(files))
     }
 
+    /// The file of a program that guests have.
+    pub(crate) fn program(&self, name: &str) -> Option<&Path> {
+        let mut files = self.0.iter();
+        let found = files.find(|(place, _)| place.strip_prefix("bin/") == Some(name));
+        found.map(|(_, file)| file.as_path())
+    }
+
     /// The archive for a guest with this kernel.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ fn the_short_help() {
           maps         Lists the maps, one row each, and the programs that use them
           dump         Prints the contents of maps
           progs        Lists the programs, one row each
+          capture      Saves the memory that the maps and programs need
           completions  Prints a completion script for a shell
           man          Prints a manual page
 
