@@ -261,6 +261,18 @@ impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Arc<M> {
     fn size(&self) -> u64 {
         (**self).size()
     }
+
+    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
+        (**self).offset_of(gpa)
+    }
+
+    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
+        (**self).gpa_of(offset)
+    }
+
+    fn is_running(&self) -> bool {
+        (**self).is_running()
+    }
 }
 
 #[cfg(test)]
