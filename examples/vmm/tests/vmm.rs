@@ -58,3 +58,28 @@ fn the_program_shows_what_it_is_asked_for() {
     assert!(told.contains("hidden_runs  700"), "{told}");
     assert!(told.contains("the guest stood for "), "{told}");
 }
+
+#[test]
+fn only_the_maps_that_are_named_are_captured() {
+    let vmm = Vmm::start(&ram(), 1).expect("a guest");
+    let freeze = || vmm.freeze().expect("its memory");
+    vmm.park();
+    let whole = freeze().capture().expect("a capture");
+    let mut freeze_one = freeze().maps(["sections.bss"]);
+    let one = freeze_one.capture().expect("a capture");
+    assert!(one.report().pages < whole.report().pages);
+    let dump = one.open().expect("a dump");
+    let bss = dump.map("sections.bss").expect("a map");
+    assert!(bss.is_complete(), "{:?}", bss.gaps());
+    let runs = bss.var("hidden_runs").expect("a variable");
+    assert_eq!(runs.as_u64(), Ok(700));
+    let other = dump.map("flows").expect("it is listed");
+    let error = other.gaps().join("; ");
+    assert!(error.contains("was left out of the dump"), "{error}");
+    let error = freeze().maps(["section.bss"]).capture().unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with("there is no map `section.bss`; there are sections.bss, "),
+        "{said}"
+    );
+}
