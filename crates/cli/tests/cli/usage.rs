@@ -17,6 +17,7 @@ fn the_short_help() {
           maps         Lists the maps, one row each, and the programs that use them
           dump         Prints the contents of maps
           progs        Lists the programs, one row each
+          capture      Saves the memory that the maps and programs need
           completions  Prints a completion script for a shell
           man          Prints a manual page
 
@@ -30,6 +31,7 @@ fn the_short_help() {
           bpfreeze dump guest.ram                 the contents of every map
           bpfreeze dump guest.ram --map stats     those of the maps named stats
           bpfreeze progs guest.ram                the programs, and the maps that they use
+          bpfreeze capture qmp:vm.sock -o vm.core a running guest, paused for milliseconds
           bpfreeze dump guest.ram --format json -o maps.json
 
         Exit status:
