@@ -130,6 +130,16 @@ pub(crate) fn ci(guests: Guests) -> Result<()> {
         "-D",
         "warnings",
     ]))?;
+    // As README has it built where there is only a C compiler.
+    run(&mut cargo(&[
+        "clippy",
+        "--package=bpfreeze",
+        "--no-default-features",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     tidy::check()?;
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--quiet"]);
     run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;

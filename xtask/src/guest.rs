@@ -303,21 +303,17 @@ impl Parts {
         Ok(qemu)
     }
 
-    /// Captures a guest with the program that runs inside, if it does.
-    fn capture(&self, qemu: &Qemu, folder: &Path, name: &str) -> Result<()> {
-        match &self.bpfreeze {
-            Some(bpfreeze) => doors::capture(bpfreeze, qemu, folder, name),
-            None => Ok(()),
-        }
-    }
-
     /// Boots a guest, takes what is to be had of it, and stops it for good.
     fn freeze(&self, folder: &Path) -> Result<()> {
         let start = Instant::now();
         let name = self.variant.name();
         let qemu = self.boot(folder)?;
+        let capture = |name: &str| match &self.bpfreeze {
+            Some(bpfreeze) => doors::capture(bpfreeze, &qemu, folder, name),
+            None => Ok(()),
+        };
         for at in 1..=self.variant.captures() {
-            self.capture(&qemu, folder, &format!("running-{at}"))?;
+            capture(&format!("running-{at}"))?;
         }
         let mut qmp = qemu.qmp()?;
         qmp.execute("stop", &json!({}))?;
@@ -330,7 +326,7 @@ impl Parts {
             qmp.monitor("info registers -a")?,
         )?;
         drop(qmp);
-        self.capture(&qemu, folder, "paused")?;
+        capture("paused")?;
         drop(qemu);
         for passed in ["initrd", "qmp.sock"] {
             fs::remove_file(folder.join(passed))?;

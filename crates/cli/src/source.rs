@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bpfmaps::{BpfMapAccessor, Guest, Live};
+use bpfmaps::{BpfMapAccessor, Guest};
 use freeze::Capture;
 use freeze::capture::{Found, Given, Scope};
 use goblin::elf::Elf;
@@ -20,10 +20,9 @@ use crate::failure::Refusal;
 use crate::log::{Log, Progress};
 
 /// A source whose kernel was found.
-#[derive(Debug)]
 pub(crate) enum Opened {
     /// The running kernel.
-    Live(Live),
+    Live(Box<dyn BpfMapAccessor>),
     /// A kernel in an image, and how long its machine stood still for that.
     Image(Box<Kernel>, Image, Option<Duration>),
 }
@@ -107,7 +106,9 @@ pub(crate) fn reach(
         }
         Source::Path(path) => {
             refuse_what_is_no_file(path)?;
-            let mut image = Image::open(path)?;
+            let mut bar = Progress::new("unpacking");
+            let mut image = Image::open_telling(path, &mut |done, total| bar.update(done, total))?;
+            drop(bar);
             if !args.region.is_empty() {
                 image = image.with_regions(args.region.clone(), path)?;
             }
@@ -124,16 +125,28 @@ pub(crate) fn reach(
 
 /// The running kernel, read through `via`.
 fn live(via: Via, args: &ImageArgs, given: &Given, log: &Log) -> Result<Opened> {
-    let via = match via {
-        Via::Auto => bpfmaps::Via::Any,
+    if via == Via::Kcore {
+        let Reached { kernel, image, .. } = reach(&Source::Live, args, given, log)?;
+        return Ok(Opened::Image(kernel, image, None));
+    }
+    Ok(Opened::Live(running(via)?))
+}
+
+/// The running kernel by bpf(2), and what that does not tell through `via`.
+#[cfg(feature = "live")]
+fn running(via: Via) -> Result<Box<dyn BpfMapAccessor>> {
+    let live = bpfmaps::Live::open()?;
+    Ok(Box::new(live.via(match via {
         Via::Program => bpfmaps::Via::Program,
         Via::Bpf => bpfmaps::Via::Bpf,
-        Via::Kcore => {
-            let Reached { kernel, image, .. } = reach(&Source::Live, args, given, log)?;
-            return Ok(Opened::Image(kernel, image, None));
-        }
-    };
-    Ok(Opened::Live(Live::open()?.via(via)))
+        Via::Auto | Via::Kcore => bpfmaps::Via::Any,
+    })))
+}
+
+#[cfg(not(feature = "live"))]
+fn running(_: Via) -> Result<Box<dyn BpfMapAccessor>> {
+    let what = "this bpfreeze was built without its feature `live`, by which it asks bpf(2)";
+    Err(Refusal::new(what, "build it with that, or use --via kcore").into())
 }
 
 /// Refuses what has a door of its own.
@@ -237,7 +250,7 @@ impl Opened {
     /// The maps behind it.
     pub(crate) fn accessor(self) -> Result<Box<dyn BpfMapAccessor>> {
         Ok(match self {
-            Self::Live(live) => Box::new(live),
+            Self::Live(live) => live,
             Self::Image(kernel, ..) => Box::new(Guest::new(*kernel)?),
         })
     }

@@ -210,7 +210,7 @@ impl Dump {
         let kernel = kernel::Finder::new().find_in(image)?;
         let dump = Self::new(Box::new(Guest::new(kernel)?))?;
         let source = Source::new(image.format().name());
-        Ok(dump.with_options(Options::new(source)))
+        Ok(dump.with_options(Options::new(source)).that_stands())
     }
 
     /// The same of a file.

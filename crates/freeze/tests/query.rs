@@ -59,6 +59,13 @@ fn variables_are_found_in_every_section() {
         ),
         (|d| Ok(told(d.var("pick.last")?.as_u64()?)), "5"),
         (|d| Ok(told(d.var("stats.counts[1]")?.as_u64()?)), "2"),
+        (|d| Ok(told(d.var("3::twin@16")?.as_u64()?)), "7"),
+        (|d| Ok(told(d.var("3::twin@20")?.as_u64()?)), "8"),
+        (
+            |d| Ok(told(d.var("3::twin")?.as_u64()?)),
+            "! variable `3::twin` is ambiguous: there are `one_bpf.data::twin@16`, \
+             `one_bpf.data::twin@20`",
+        ),
         (|d| Ok(told(d.map("arena")?.var("first.next.number")?)), "1"),
         (
             |d| Ok(told(d.map("raw")?.var("first")?)),
@@ -83,7 +90,7 @@ fn variables_are_found_in_every_section() {
         ),
         (
             |d| Ok(told(d.var("nr_dispatchd")?)),
-            "! there is no variable `nr_dispatchd`; there are nr_dispatched, stats, head, pick.last, first, slice_ns",
+            "! there is no variable `nr_dispatchd`; there are nr_dispatched, stats, head, pick.last, first, slice_ns, twin",
         ),
         (
             |d| Ok(told(d.var("stats")?.field("cunts[2]")?)),

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use example_vmm::Vmm;
 
-/// How long the guest may stand.
-const DEADLINE: Duration = Duration::from_millis(500);
+/// How long the guest may stand: much more than it takes on a machine that is
+/// not busy.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
@@ -43,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!("the guest stood for {} ms", stood.as_millis());
     if capture.report().is_late {
-        println!("time ran out: not everything is there");
+        println!("time ran out: what is missing is said where it is missing");
     }
     Ok(())
 }

@@ -14,7 +14,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode, criterion_group, criterion_main};
+use freeze::Machine;
+use freeze::capture::{Found, Given, Scope};
+use qemu::Qemu;
 use serde_json::{Value, json};
 
 /// The formats that every QEMU has.
@@ -73,9 +77,26 @@ impl Monitor {
     }
 }
 
+/// A capture of everything that a dump shows, after what can be done before the
+/// guest stands was done.
+fn capture(group: &mut BenchmarkGroup<'_, WallTime>) {
+    let qemu = Qemu::connect(&socket(), &qemu::Options::default()).unwrap();
+    let image = Machine::image(&qemu).unwrap();
+    let found = Found::new(&image, Given::default()).unwrap();
+    let prepared = found.prepare(Scope::default()).unwrap();
+    let once = || {
+        let capture = prepared.capture(&qemu, None).unwrap();
+        capture.report().total().unwrap()
+    };
+    group.bench_function("capture", |b| {
+        b.iter_custom(|count| (0..count).map(|_| once()).sum());
+    });
+}
+
 fn pause(c: &mut Criterion) {
     let mut group = c.benchmark_group("a guest stands still");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    capture(&mut group);
     let folder = tempfile::tempdir().unwrap();
     for format in FORMATS {
         let file = folder.path().join(format);

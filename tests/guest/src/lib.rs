@@ -23,6 +23,7 @@ mod info;
 mod objects;
 mod pattern;
 mod programs;
+mod queries;
 mod rows;
 mod scx;
 mod support;

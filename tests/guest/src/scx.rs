@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use crate::checks::{about, agree};
 use crate::guest::{Guest, parse};
-use crate::tests;
 use crate::typed::short;
 use crate::witnesses::{Backend, LEFT_BEHIND};
+use crate::{queries, tests};
 
 use dump::{Account, Allocator, Dump};
 use tasks::{Task, under_scheduler};
@@ -222,6 +222,10 @@ impl Cell {
     }
 
     /// What is written of it is what the schema says.
+    fn queries_are_answered(&self) {
+        queries::are_answered(&self.guest());
+    }
+
     fn documents_are_valid(&self) {
         tests::documents_are_valid(&self.guest());
     }
@@ -293,6 +297,7 @@ macro_rules! for_schedulers {
                 payloads_know_their_tasks
                 scheduler_counts_as_many
                 pages_are_accounted_for
+                queries_are_answered
                 contract_is_kept
                 documents_are_valid
             ]);

@@ -10,7 +10,7 @@ use crate::checks::agree;
 use crate::documents::Dump;
 use crate::guest::{Guest, parse};
 use crate::witnesses::Backend;
-use crate::{agreement, allocators, bpftool, info, objects, programs, rows, support};
+use crate::{agreement, allocators, bpftool, info, objects, programs, queries, rows, support};
 
 const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
@@ -51,12 +51,15 @@ fn dump_names_the_kernel(guest: &Guest) {
 
 /// The tests that read the frozen guest.
 mod frozen {
-    use super::{Backend, Guest, allocators, bpftool, info, objects, programs, rows, support};
+    use super::{
+        Backend, Guest, allocators, bpftool, info, objects, programs, queries, rows, support,
+    };
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
     pub(super) use crate::doors::captured_when_it_stood;
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
     pub(super) use info::is_true as info_is_true;
+    pub(super) use queries::are_answered as queries_are_answered;
 
     pub(super) fn maps_are_listed(guest: &Guest) {
         rows::are_true(guest, Backend::Guest);
@@ -125,6 +128,7 @@ macro_rules! for_guests {
                 dump_is_true
                 allocators_are_true
                 objects_are_true
+                queries_are_answered
                 bpftool_agrees
                 bpftools_format_is_met
                 dump_names_the_kernel

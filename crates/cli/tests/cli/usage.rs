@@ -101,6 +101,14 @@ fn wrong_usage_is_status_2() {
         &["dump", "live", "--region", "0:0:0x1000"],
         "`live` needs none",
     );
+    let via = |source, via| check(&["maps", source, "--via", via], "--via");
+    via("live", "kmem");
+    via("vm.ram", "kcore");
+    via("qmp:vm.sock", "auto");
+    check(
+        &["maps", "live", "--via", "bpf", "--btf", "vmlinux"],
+        "`live` needs none",
+    );
     check(&["man", "dmp"], "dump");
 }
 

@@ -1,12 +1,13 @@
 //! A kernel's BPF state, to be printed and asked.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::io::Write;
 use std::rc::Rc;
 
 use bpfmaps::{BpfMapAccessor, KernelInfo, MapInfo, MapType, Maps, Progs};
 use render::{Format, Options, Outcome, Source, Wanted};
+use serde_json::Value as Json;
 
 use super::document::Document;
 use super::error::QueryError;
@@ -20,16 +21,23 @@ use super::vars::{Variables, variable};
 /// NUL).
 const NAME_LEN: usize = 15;
 
+/// The map that was asked for last, and its id.
+type Last = RefCell<Option<(u32, Rc<Document>)>>;
+
 /// The maps of a kernel and what is in them.
 ///
 /// The list of maps is made once, contents are read when they are asked for:
-/// of a kernel that runs they are those of that moment.
+/// of a kernel that runs they are those of that moment. One that stands still
+/// ([`of`](Dump::of)) is not read again for a further question about the same
+/// map.
 pub struct Dump {
     accessor: Box<dyn BpfMapAccessor>,
     maps: Maps,
     progs: OnceCell<Progs>,
     variables: OnceCell<Variables>,
     options: Options,
+    /// Of a kernel that stands still, the map that was asked for last.
+    last: Option<Last>,
 }
 
 impl fmt::Debug for Dump {
@@ -56,6 +64,7 @@ impl Dump {
             progs: OnceCell::new(),
             variables: OnceCell::new(),
             options: Options::new(Source::new("library")),
+            last: None,
         })
     }
 
@@ -64,6 +73,13 @@ impl Dump {
     #[must_use]
     pub fn with_options(mut self, options: Options) -> Self {
         self.options = options;
+        self.last = self.last.map(|_| RefCell::default());
+        self
+    }
+
+    /// The same of a kernel that does not run.
+    pub(crate) fn that_stands(mut self) -> Self {
+        self.last = Some(RefCell::default());
         self
     }
 
@@ -166,20 +182,26 @@ impl Dump {
     /// each.
     pub fn var(&self, name: &str) -> Result<Value, QueryError> {
         let variables = self.variables.get_or_init(|| Variables::of(self));
-        let (info, name) = variables.find(name)?;
-        variable(info, &self.document(info)?, name)
+        let (info, path) = variables.find(name)?;
+        variable(info, &self.document(info)?, &path)
     }
 
     /// The slots of an allocator in an arena, by the name of its variable,
-    /// such as `scx_task_allocator`.
+    /// such as `scx_task_allocator`. Where several have it, it is `map::name`,
+    /// with the map of the data section that the variable is in.
     ///
     /// # Errors
     ///
-    /// If there is no such allocator, or none could be looked for.
+    /// If there is no such allocator, or several; if it may be where none could
+    /// be looked for.
     pub fn slots(&self, allocator: &str) -> Result<Slots, QueryError> {
+        let (section, symbol) = match allocator.split_once("::") {
+            Some((map, symbol)) => (Some(self.find(map)?.id), symbol),
+            None => (None, allocator),
+        };
         let mut options = self.options.clone();
         options.wanted = Wanted {
-            allocators: vec![allocator.to_owned()],
+            allocators: vec![symbol.to_owned()],
             ..Wanted::default()
         };
         let what = || format!("allocator `{allocator}`");
@@ -190,18 +212,33 @@ impl Dump {
         let rendered = render::document(self.accessor(), &none, &options);
         let (json, outcome) = rendered.map_err(|error| QueryError::unreadable(what(), &error))?;
         let document = Rc::new(Document::new(json));
-        match outcome.instead {
-            None => Ok(Slots::new(&document, allocator)),
-            Some(names) => match document.at("/allocator_gaps/0/why").as_str() {
-                Some(why) => Err(QueryError::Unsure {
+        if let Some(names) = outcome.instead {
+            return Err(match document.at("/allocator_gaps/0/why").as_str() {
+                Some(why) => QueryError::Unsure {
                     what: what(),
                     why: why.to_owned(),
-                }),
-                None => Err(QueryError::Absent {
+                },
+                None => QueryError::Absent {
                     what: what(),
-                    there: Listed::nearest(allocator, names),
-                }),
-            },
+                    there: Listed::nearest(symbol, names),
+                },
+            });
+        }
+        let all = document.at("/allocators").as_array();
+        let all = all.map(Vec::as_slice).unwrap_or_default();
+        let spelled = |json: &Json| format!("`{}::{symbol}`", json["map"]);
+        let of_map = |json: &Json| section.is_none_or(|map| json["map"] == map);
+        let mut found = all.iter().enumerate().filter(|(_, json)| of_map(json));
+        match (found.next(), found.next()) {
+            (Some((at, _)), None) => Ok(Slots::new(&document, at, allocator)),
+            (None, _) => Err(QueryError::Absent {
+                what: what(),
+                there: Listed::first(all.iter().map(spelled)),
+            }),
+            (Some(_), Some(_)) => Err(QueryError::Ambiguous {
+                what: what(),
+                which: Listed::first(all.iter().map(spelled)),
+            }),
         }
     }
 
@@ -240,11 +277,21 @@ impl Dump {
 
     /// One map, and what it points into.
     fn document(&self, info: &MapInfo) -> Result<Rc<Document>, QueryError> {
+        if let Some(last) = &self.last
+            && let Some((id, document)) = &*last.borrow()
+            && *id == info.id
+        {
+            return Ok(Rc::clone(document));
+        }
         let mut options = self.options.clone();
         options.wanted.maps = Some(self.related(info.id));
         let (json, _) = render::document(self.accessor(), &only(info), &options)
             .map_err(|error| QueryError::unreadable(format!("map `{}`", info.name), &error))?;
-        Ok(Rc::new(Document::new(json)))
+        let document = Rc::new(Document::new(json));
+        if let Some(last) = &self.last {
+            last.replace(Some((info.id, Rc::clone(&document))));
+        }
+        Ok(document)
     }
 
     /// A map, and the arenas of the programs that use it.

@@ -18,35 +18,26 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Those of all allocators in a document, all of them of one name.
-    pub(crate) fn new(document: &Rc<Document>, allocator: &str) -> Self {
-        let allocators = document.at("/allocators").as_array();
-        let allocators = allocators.map(Vec::as_slice).unwrap_or_default();
-        let mut slots = Vec::new();
-        let mut gaps = Vec::new();
-        for (at, json) in allocators.iter().enumerate() {
-            let count = json["slots"].as_array().map_or(0, Vec::len);
-            slots.extend((0..count).map(|slot| Slot {
-                document: Rc::clone(document),
-                place: format!("/allocators/{at}/slots/{slot}"),
-                allocator: allocator.to_owned(),
-            }));
-            let listed = json["gaps"]
-                .as_array()
-                .map(Vec::as_slice)
-                .unwrap_or_default();
-            gaps.extend(
-                listed
-                    .iter()
-                    .map(|gap| gap["reason"].as_str().unwrap_or_default().to_owned()),
-            );
-            if let Some(more) = json["unlisted_gaps"].as_u64() {
-                gaps.push(format!("{more} more"));
-            }
-        }
+    /// Those of the allocator that is the one at `at` in a document.
+    pub(crate) fn new(document: &Rc<Document>, at: usize, allocator: &str) -> Self {
+        let place = format!("/allocators/{at}");
+        let json = document.at(&place);
+        let slots = json["slots"].as_array();
+        let slots = slots.map(Vec::as_slice).unwrap_or_default();
+        let slots = (0..slots.len()).map(|slot| Slot {
+            document: Rc::clone(document),
+            place: format!("{place}/slots/{slot}"),
+            allocator: allocator.to_owned(),
+        });
+        let listed = json["gaps"].as_array();
+        let listed = listed.map(Vec::as_slice).unwrap_or_default();
+        let reason = |gap: &Json| gap["reason"].as_str().unwrap_or_default().to_owned();
+        let more = json["unlisted_gaps"].as_u64();
+        let more = more.map(|more| format!("{more} more"));
+        let gaps = listed.iter().map(reason).chain(more).collect();
         Self {
             allocator: allocator.to_owned(),
-            slots,
+            slots: slots.collect(),
             gaps,
         }
     }

@@ -346,7 +346,8 @@ impl Value {
             }
             Leads::Slot(slot) => {
                 let symbol = slot["allocator"].as_str().unwrap_or_default();
-                if !slot["offset"].is_null() {
+                // In front of a payload there is only the slot's own header.
+                if slot["offset"].as_i64().is_some_and(|offset| offset > 0) {
                     return fail(format!("it is inside of a slot of {symbol}"));
                 }
                 match self.document.payload(symbol, &slot["idx"]) {

@@ -1,5 +1,6 @@
 //! The variables of BPF programs, by name.
 
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bpfmaps::{MapInfo, MapType};
@@ -11,11 +12,22 @@ use super::error::QueryError;
 use super::nearest::Listed;
 use super::value::{Value, after};
 
+/// One variable.
+#[derive(Clone, Debug)]
+struct Variable {
+    map: MapInfo,
+    name: String,
+    /// What its section's document calls it.
+    label: String,
+    /// The name with its place in the section, if another one there has the
+    /// same: those of functions, and of files.
+    placed: Option<String>,
+}
+
 /// Every variable.
 #[derive(Debug, Default)]
 pub(crate) struct Variables {
-    /// The map that each is in, and its name.
-    found: Vec<(MapInfo, String)>,
+    found: Vec<Variable>,
     /// Why some may be missing.
     unread: Option<String>,
 }
@@ -25,12 +37,10 @@ impl Variables {
     pub(crate) fn of(dump: &Dump) -> Self {
         let mut variables = Self::default();
         for info in dump.maps() {
-            let names = match info.map_type {
-                MapType::ARENA => variables.of_arena(dump, info),
-                _ => variables.of_section(dump, info),
-            };
-            let named = names.into_iter().map(|name| (info.clone(), name));
-            variables.found.extend(named);
+            match info.map_type {
+                MapType::ARENA => variables.add_arena(dump, info),
+                _ => variables.add_section(dump, info),
+            }
         }
         if let Some(gap) = dump.gaps().first() {
             variables.note(gap.clone());
@@ -42,42 +52,61 @@ impl Variables {
         self.unread.get_or_insert(why);
     }
 
-    /// The names in a data section's type, if the map is one.
-    fn of_section(&mut self, dump: &Dump, info: &MapInfo) -> Vec<String> {
+    /// Those in a data section's type, if the map is one.
+    fn add_section(&mut self, dump: &Dump, info: &MapInfo) {
         if info.btf_value_type_id == 0 {
-            return Vec::new();
+            return;
         }
-        match dump.accessor().btf(info) {
-            Ok(Some(btf)) => names(&btf, TypeId(info.btf_value_type_id)),
-            Ok(None) => Vec::new(),
-            Err(error) => {
-                self.note(format!("the types of map `{}`: {error}", info.name));
-                Vec::new()
-            }
+        let places = match dump.accessor().btf(info) {
+            Ok(Some(btf)) => places(&btf, TypeId(info.btf_value_type_id)),
+            Ok(None) => return,
+            Err(error) => return self.note(format!("the types of map `{}`: {error}", info.name)),
+        };
+        let mut count: HashMap<String, usize> = HashMap::new();
+        for (name, _) in &places {
+            *count.entry(name.clone()).or_default() += 1;
+        }
+        let mut seen = HashSet::new();
+        for (name, offset) in places {
+            let placed = format!("{name}@{offset}");
+            let is_first = seen.insert(name.clone());
+            self.found.push(Variable {
+                map: info.clone(),
+                label: match is_first {
+                    true => name.clone(),
+                    false => placed.clone(),
+                },
+                placed: count.get(&name).filter(|&&count| count > 1).map(|_| placed),
+                name,
+            });
         }
     }
 
-    /// The names of the variables in an arena, which its document shows.
-    fn of_arena(&mut self, dump: &Dump, info: &MapInfo) -> Vec<String> {
+    /// Those in an arena, which its document shows.
+    fn add_arena(&mut self, dump: &Dump, info: &MapInfo) {
         let view = match dump.map(&info.id.to_string()) {
             Ok(view) => view,
-            Err(error) => {
-                self.note(error.to_string());
-                return Vec::new();
-            }
+            Err(error) => return self.note(error.to_string()),
         };
         if let Some(gap) = view.gaps().first() {
             self.note(format!("map `{}`: {gap}", info.name));
         }
         let shown = view.document().at(ARENA).as_object();
-        shown
-            .map(|shown| shown.keys().cloned().collect())
-            .unwrap_or_default()
+        let named = shown.into_iter().flat_map(|shown| shown.keys());
+        self.found.extend(named.map(|label| {
+            let placed = label.rsplit_once('@');
+            Variable {
+                map: info.clone(),
+                name: placed.map_or(label.as_str(), |(name, _)| name).to_owned(),
+                label: label.clone(),
+                placed: placed.map(|_| label.clone()),
+            }
+        }));
     }
 
-    /// The variable that `name` or `map::name` means, which a path may follow;
-    /// and the name with the path.
-    pub(crate) fn find<'t>(&self, text: &'t str) -> Result<(&MapInfo, &'t str), QueryError> {
+    /// The map of the variable that `name` or `map::name` means, and where it
+    /// is in its section, with the path that may follow the name.
+    pub(crate) fn find(&self, text: &str) -> Result<(&MapInfo, String), QueryError> {
         let (map, name) = match text.split_once("::") {
             Some((map, name)) => (Some(map), name),
             None => (None, text),
@@ -85,34 +114,60 @@ impl Variables {
         let in_map = |info: &MapInfo| {
             map.is_none_or(|map| is_named(info, map) || map.parse() == Ok(info.id))
         };
-        let found = self.found.iter();
-        let found = found.filter(|(info, var)| after(name, var).is_some() && in_map(info));
-        let mut found: Vec<&(MapInfo, String)> = found.collect();
+        let in_map = self.found.iter().filter(|var| in_map(&var.map));
+        let mut found: Vec<(&Variable, &str)> = in_map
+            .filter_map(|var| Some((var, var.rest(name)?)))
+            .collect();
         // Names of variables may have dots, as paths have.
-        let longest = found.iter().map(|(_, var)| var.len()).max();
-        found.retain(|(_, var)| Some(var.len()) == longest);
+        let shortest = found.iter().map(|(_, rest)| rest.len()).min();
+        found.retain(|(_, rest)| Some(rest.len()) == shortest);
         match (found.as_slice(), &self.unread) {
-            ([(info, _)], _) => Ok((info, name)),
+            ([(var, _)], _) => {
+                let rest = var.rest_with_dot(name);
+                Ok((&var.map, format!("{}{rest}", var.label)))
+            }
             ([], Some(why)) => Err(QueryError::Unsure {
                 what: format!("variable `{text}`"),
                 why: why.clone(),
             }),
             ([], None) => Err(QueryError::Absent {
                 what: format!("variable `{text}`"),
-                there: Listed::nearest(name, self.found.iter().map(|(_, var)| var.clone())),
+                there: Listed::nearest(name, self.found.iter().map(|var| var.name.clone())),
             }),
             (several, _) => Err(QueryError::Ambiguous {
                 what: format!("variable `{text}`"),
-                which: Listed::first(several.iter().map(|(info, var)| {
-                    let mut same = several.iter().filter(|(other, _)| other.name == info.name);
-                    match same.nth(1) {
-                        // Names of maps are ambiguous, too.
-                        Some(_) => format!("`{}::{}`", info.id, var),
-                        None => format!("`{}::{}`", info.name, var),
+                which: Listed::first(several.iter().map(|(var, _)| {
+                    let name = var.placed.as_ref().unwrap_or(&var.name);
+                    // Names of maps may be ambiguous, too.
+                    let is_same = |other: &Variable| {
+                        other.map.name == var.map.name && other.map.id != var.map.id
+                    };
+                    match several.iter().any(|(other, _)| is_same(other)) {
+                        true => format!("`{}::{name}`", var.map.id),
+                        false => format!("`{}::{name}`", var.map.name),
                     }
                 })),
             }),
         }
+    }
+}
+
+impl Variable {
+    /// What of `path` follows the variable, if it begins with it.
+    fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let placed = self.placed.as_ref();
+        placed
+            .and_then(|placed| after(path, placed))
+            .or_else(|| after(path, &self.name))
+    }
+
+    /// The same with what is between, for a path that begins with it.
+    fn rest_with_dot<'p>(&self, path: &'p str) -> &'p str {
+        let placed = self.placed.as_ref();
+        let placed = placed.and_then(|placed| path.strip_prefix(placed.as_str()));
+        placed
+            .or_else(|| path.strip_prefix(self.name.as_str()))
+            .unwrap_or_default()
     }
 }
 
@@ -145,15 +200,18 @@ pub(crate) fn variable(
     section.field(path)
 }
 
-/// The names of a section's variables; none if the type is none. What is
+/// A section's variables with their offsets; none if the type is none. What is
 /// broken in it, the section's document says.
-fn names(btf: &Btf, id: TypeId) -> Vec<String> {
+fn places(btf: &Btf, id: TypeId) -> Vec<(String, u32)> {
     let Ok(Type::Datasec { vars, .. }) = btf.get(id) else {
         return Vec::new();
     };
-    let names = vars.filter_map(|var| match btf.get(var.ok()?.var).ok()? {
-        Type::Var { name, .. } => Some(name.to_owned()),
-        _ => None,
+    let places = vars.filter_map(|var| {
+        let var = var.ok()?;
+        match btf.get(var.var).ok()? {
+            Type::Var { name, .. } => Some((name.to_owned(), var.offset)),
+            _ => None,
+        }
     });
-    names.collect()
+    places.collect()
 }
