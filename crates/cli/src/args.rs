@@ -29,6 +29,7 @@ pub(crate) const EXAMPLES: Section = (
   bpfreeze dump guest.ram                 the contents of every map
   bpfreeze dump guest.ram --map stats     those of the maps named stats
   bpfreeze progs guest.ram                the programs, and the maps that they use
+  bpfreeze capture qmp:vm.sock -o vm.core a running guest, paused for milliseconds
   bpfreeze dump guest.ram --format json -o maps.json",
 );
 
@@ -45,6 +46,7 @@ pub(crate) const CAPTURE_EXAMPLES: Section = (
     "Examples",
     "  bpfreeze capture guest.ram -o guest.core.zst
   bpfreeze dump guest.core.zst            the same as of guest.ram
+  bpfreeze capture qmp:vm.sock -o vm.core
   bpfreeze capture guest.ram --map stats -o stats.core
   bpfreeze capture guest.ram -o - | ssh host 'cat > guest.core'",
 );

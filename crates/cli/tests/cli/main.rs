@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod bad_source;
+mod capture;
 mod live;
 mod output;
 mod program;

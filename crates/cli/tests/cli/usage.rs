@@ -31,6 +31,7 @@ fn the_short_help() {
           bpfreeze dump guest.ram                 the contents of every map
           bpfreeze dump guest.ram --map stats     those of the maps named stats
           bpfreeze progs guest.ram                the programs, and the maps that they use
+          bpfreeze capture qmp:vm.sock -o vm.core a running guest, paused for milliseconds
           bpfreeze dump guest.ram --format json -o maps.json
 
         Exit status:
