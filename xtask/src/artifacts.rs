@@ -15,23 +15,29 @@ use crate::run::run;
 /// Fails if clang does.
 pub(crate) fn bpf_objects() -> Result<Vec<PathBuf>> {
     let source = paths::workspace().join("tests/mapmaker/bpf");
-    let out = paths::target_dir().join("bpf");
-    fs::create_dir_all(&out)?;
     let mut objects = Vec::new();
     for entry in fs::read_dir(&source).context("the sources of BPF objects")? {
         let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            continue;
-        };
-        let Some(stem) = name.strip_suffix(".bpf.c") else {
-            continue;
-        };
-        let object = out.join(format!("{stem}.bpf.o"));
-        compile(&path, &object)?;
-        objects.push(object);
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.ends_with(".bpf.c")) {
+            objects.push(bpf_object(&path)?);
+        }
     }
     objects.sort();
     Ok(objects)
+}
+
+/// Compiles one BPF object and returns its path.
+///
+/// # Errors
+/// Fails if clang does.
+pub(crate) fn bpf_object(source: &Path) -> Result<PathBuf> {
+    let out = paths::target_dir().join("bpf");
+    fs::create_dir_all(&out)?;
+    let name = Path::new(source.file_name().context("a source without a name")?);
+    let object = out.join(name.with_extension("o"));
+    compile(source, &object)?;
+    Ok(object)
 }
 
 fn compile(source: &Path, object: &Path) -> Result<()> {

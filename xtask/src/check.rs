@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::artifacts;
+use crate::drgn;
 use crate::guest::{self, Wish};
 use crate::initrd::Live;
 use crate::install;
@@ -27,7 +28,11 @@ pub(crate) enum Guests {
 /// Where cargo looks for the command that starts tests.
 const RUNNER: &str = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER";
 
-fn cargo(arguments: &[&str]) -> Command {
+/// The packages whose tests read or boot guests.
+const READ_GUESTS: [&str; 3] = ["guest-tests", "example-vmm", "example-harness"];
+
+/// Cargo, in the checkout.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(paths::workspace()).args(arguments);
     cargo
@@ -78,7 +83,9 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
     let mut tests = Runner::here().command(&["--workspace"]);
     match guests {
         Guests::No => {
-            tests.args(["--exclude", "guest-tests"]);
+            for package in READ_GUESTS {
+                tests.args(["--exclude", package]);
+            }
         }
         Guests::Yes => {
             // Those of the matrix have a task of their own.
@@ -90,7 +97,9 @@ pub(crate) fn test(guests: Guests) -> Result<()> {
             let guests = guest::prepare(&Variant::TESTED, wish)?;
             tests
                 .env("BPFREEZE_GUESTS", guests.home())
-                .env("BPFREEZE_BIN", bpfreeze()?);
+                .env("BPFREEZE_HARNESS", guest::harness()?)
+                .env("BPFREEZE_BIN", bpfreeze()?)
+                .env("BPFREEZE_DRGN", drgn::folder()?);
             return run(&mut tests);
         }
     }
@@ -116,6 +125,16 @@ pub(crate) fn ci(guests: Guests) -> Result<()> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    // As README has it built where there is only a C compiler.
+    run(&mut cargo(&[
+        "clippy",
+        "--package=bpfreeze",
+        "--no-default-features",
         "--quiet",
         "--",
         "-D",
@@ -155,14 +174,20 @@ pub(crate) fn bench(filter: &[String]) -> Result<()> {
         eprintln!("not root: the benchmark of the running kernel is left out");
     }
     let bpfreeze = bpfreeze()?;
-    for bench in benches {
+    let command = |bench| {
         let mut cargo = cargo(&["bench", "--package", "benchmarks", "--bench", bench, "--"]);
+        cargo.args(filter);
         cargo
-            .args(filter)
+    };
+    for bench in benches {
+        run(command(bench)
             .env("BPFREEZE_BENCH_RAM", folder.join("ram"))
-            .env("BPFREEZE_BIN", &bpfreeze);
-        run(&mut cargo)?;
+            .env("BPFREEZE_BIN", &bpfreeze))?;
     }
+    // The last one needs a guest under load, which would disturb the others.
+    let running = guest::start(Variant::ScxP2dq)?;
+    run(command("freeze").env("BPFREEZE_BENCH_QMP", running.socket()))?;
+    drop(running);
     let race = folder.join("out/race.txt");
     let times =
         std::fs::read_to_string(&race).with_context(|| format!("reading {}", race.display()))?;

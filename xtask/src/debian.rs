@@ -16,8 +16,9 @@ use crate::paths;
 const SUITES: [&str; 4] = ["bookworm", "trixie", "trixie-backports", "sid"];
 
 /// The modules that guests load where they are not built in, each behind those that it needs.
-/// Documents leave a guest by the virtio port; the network devices are for maps that hold some.
-const MODULES: [&str; 9] = [
+/// Documents leave a guest by the virtio port; the network devices are for maps that hold some; the
+/// last one hands VMCOREINFO to QEMU.
+const MODULES: [&str; 10] = [
     "virtio_ring",
     "virtio",
     "virtio_pci_legacy_dev",
@@ -27,7 +28,11 @@ const MODULES: [&str; 9] = [
     "veth",
     "dummy",
     "tun",
+    "qemu_fw_cfg",
 ];
+
+/// The file in which a cached kernel lists the modules that were looked for.
+const ASKED: &str = "modules/asked";
 
 /// A wish for a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +85,8 @@ impl Kernel {
     fn open(folder: &Path) -> Option<Self> {
         let vmlinuz = folder.join("vmlinuz");
         let modules = folder.join("modules");
-        if !(vmlinuz.is_file() && modules.is_dir()) {
+        let asked = fs::read_to_string(folder.join(ASKED)).ok()?;
+        if !vmlinuz.is_file() || asked != MODULES.join(" ") {
             return None;
         }
         let modules = MODULES.map(|module| modules.join(module).with_extension("ko"));
@@ -209,6 +215,7 @@ fn fetch(apt: &Apt, package: &str, folder: &Path) -> Result<Kernel> {
             unpack_xz(file, &place)?;
         }
     }
+    fs::write(whole.join(ASKED), MODULES.join(" "))?;
     let home = folder.join(package);
     if home.exists() {
         fs::remove_dir_all(&home)?;

@@ -13,7 +13,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
-use crate::debian::{self, Kernel};
+use crate::debian::{self, Kernel, Series};
+use crate::doors::{self, Dump};
 use crate::initrd::{self, Contents, Live};
 use crate::install;
 use crate::paths;
@@ -104,6 +105,8 @@ struct Parts {
     machine: Machine,
     kernel: Kernel,
     initrd: Vec<u8>,
+    /// The program, if it runs inside.
+    bpfreeze: Option<PathBuf>,
     folder: PathBuf,
     /// Changes when any of them does.
     fingerprint: String,
@@ -173,6 +176,61 @@ pub(crate) fn attempt(variants: &[Variant], wish: Wish) -> Result<Frozen> {
     }
 }
 
+/// What the example of a harness boots its guest from: a folder with `vmlinuz` and `initrd`.
+///
+/// # Errors
+/// Fails if they cannot be built.
+pub(crate) fn harness() -> Result<PathBuf> {
+    install::for_guests()?;
+    let kernel = debian::kernel(Series::V6_18)?;
+    let folder = paths::target_dir().join("harness");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("initrd"), initrd::harness()?.pack(&kernel)?)?;
+    fs::copy(&kernel.vmlinuz, folder.join("vmlinuz"))?;
+    Ok(folder)
+}
+
+/// A guest that runs, in a folder of its own. Both go when this does.
+#[derive(Debug)]
+pub(crate) struct Running {
+    qemu: Qemu,
+    folder: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // What stays is removed by the next run.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Running {
+    /// The socket of its monitor.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.qemu.socket()
+    }
+}
+
+/// Boots a guest and lets it run.
+///
+/// # Errors
+/// Fails if it cannot be built or booted.
+pub(crate) fn start(variant: Variant) -> Result<Running> {
+    install::for_guests()?;
+    let home = paths::cache("guests")?;
+    let parts = Parts::new(variant, &initrd::build(Live::Yes)?, &home)?;
+    let lock = File::create(home.join("lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockShared).map_err(|(_, error)| error)?;
+    let folder = home.join(format!("{}.{}.new", variant.name(), std::process::id()));
+    fs::create_dir_all(&folder)?;
+    Ok(Running {
+        qemu: parts.boot(&folder)?,
+        folder,
+        _lock: lock,
+    })
+}
+
 /// Boots guests, a few at a time, and returns those that failed.
 fn make(missing: Vec<&Parts>) -> Vec<Failed> {
     let queue = Mutex::new(missing.into_iter());
@@ -203,8 +261,9 @@ impl Parts {
             None => contents.pack(&kernel)?,
         };
         Ok(Self {
-            fingerprint: fingerprint(&machine, &kernel, &initrd)?,
+            fingerprint: fingerprint(&machine, &kernel, &initrd, variant.dumps())?,
             folder: home.join(variant.name()),
+            bpfreeze: contents.program("bpfreeze").map(Path::to_owned),
             variant,
             machine,
             kernel,
@@ -234,21 +293,40 @@ impl Parts {
         Ok(())
     }
 
-    /// Boots a guest, waits for its words, and stops it for good.
-    fn freeze(&self, folder: &Path) -> Result<()> {
-        let start = Instant::now();
+    /// Boots a guest, and waits for its words.
+    fn boot(&self, folder: &Path) -> Result<Qemu> {
         let name = self.variant.name();
         eprintln!("guest {name}: booting {}", self.kernel.package);
         fs::write(folder.join("initrd"), &self.initrd)?;
         let mut qemu = Qemu::boot(&self.machine, &self.kernel.vmlinuz, folder)?;
         qemu.wait_ready(PATIENCE)?;
+        Ok(qemu)
+    }
+
+    /// Boots a guest, takes what is to be had of it, and stops it for good.
+    fn freeze(&self, folder: &Path) -> Result<()> {
+        let start = Instant::now();
+        let name = self.variant.name();
+        let qemu = self.boot(folder)?;
+        let capture = |name: &str| match &self.bpfreeze {
+            Some(bpfreeze) => doors::capture(bpfreeze, &qemu, folder, name),
+            None => Ok(()),
+        };
+        for at in 1..=self.variant.captures() {
+            capture(&format!("running-{at}"))?;
+        }
         let mut qmp = qemu.qmp()?;
         qmp.execute("stop", &json!({}))?;
+        for dump in self.variant.dumps() {
+            dump.write(&mut qmp, folder, self.machine.memory)?;
+        }
         fs::write(folder.join("mtree.txt"), qmp.monitor("info mtree -f")?)?;
         fs::write(
             folder.join("registers.txt"),
             qmp.monitor("info registers -a")?,
         )?;
+        drop(qmp);
+        capture("paused")?;
         drop(qemu);
         for passed in ["initrd", "qmp.sock"] {
             fs::remove_file(folder.join(passed))?;
@@ -283,8 +361,14 @@ fn clean(home: &Path) -> Result<()> {
 }
 
 /// Changes when anything that goes into a guest does.
-fn fingerprint(machine: &Machine, kernel: &Kernel, initrd: &[u8]) -> Result<String> {
+fn fingerprint(
+    machine: &Machine,
+    kernel: &Kernel,
+    initrd: &[u8],
+    dumps: &[Dump],
+) -> Result<String> {
     let mut hasher = DefaultHasher::new();
+    dumps.hash(&mut hasher);
     machine.arguments().hash(&mut hasher);
     fs::read(&kernel.vmlinuz)?.hash(&mut hasher);
     initrd.hash(&mut hasher);

@@ -116,6 +116,9 @@ all | small)
         witness live-progs bpfreeze progs live --format json
         alone
         witness live-dump bpfreeze dump live --format json
+        # It takes as long as the other, and one guest shows it.
+        [ "$(word guest.witnesses)" != all ] ||
+            witness kcore-dump bpfreeze dump live --via kcore --format json
         for name in $(word guest.formats | tr , ' '); do
             witness "live-bpftool-$name" bpfreeze dump live --map "$name" --format bpftool
         done

@@ -15,7 +15,10 @@ use crate::paths;
 use crate::run::capture;
 use crate::scheduler::Scheduler;
 
-/// The first program of the guest.
+/// Where the kernel looks for the first program.
+const INIT_PLACE: &str = "init";
+
+/// The first program of a guest that brings no other.
 const INIT: &str = include_str!("init.sh");
 
 /// What to put in.
@@ -54,6 +57,26 @@ pub(crate) fn build(live: Live) -> Result<Contents> {
         programs.push((format!("bpf/{}", name.to_string_lossy()), object.clone()));
     }
     Ok(Contents(programs))
+}
+
+/// What the guest of the example of a harness has.
+///
+/// # Errors
+/// Fails if something cannot be built or found.
+pub(crate) fn harness() -> Result<Contents> {
+    let source = paths::workspace().join("examples/harness/guest");
+    let busybox = install::find("busybox").context("no busybox in the path")?;
+    let mut files = vec![
+        ("bin/busybox".to_owned(), busybox),
+        ("bin/loader".to_owned(), artifacts::program("mapmaker")?),
+    ];
+    for library in libraries(&files)? {
+        files.push((library.trim_start_matches('/').to_owned(), library.into()));
+    }
+    let object = artifacts::bpf_object(&source.join("two_queues.bpf.c"))?;
+    files.push(("two_queues.bpf.o".to_owned(), object));
+    files.push((INIT_PLACE.to_owned(), source.join("init.sh")));
+    Ok(Contents(files))
 }
 
 /// The libraries that programs are linked with, as the loader finds them here.
@@ -96,6 +119,13 @@ impl Contents {
         Ok(Self(files))
     }
 
+    /// The file of a program that guests have.
+    pub(crate) fn program(&self, name: &str) -> Option<&Path> {
+        let mut files = self.0.iter();
+        let found = files.find(|(place, _)| place.strip_prefix("bin/") == Some(name));
+        found.map(|(_, file)| file.as_path())
+    }
+
     /// The archive for a guest with this kernel.
     ///
     /// # Errors
@@ -114,7 +144,9 @@ impl Contents {
             archive.folder(folder)?;
         }
         archive.device("dev/console", 5, 1)?;
-        archive.program("init", INIT.as_bytes())?;
+        if !self.0.iter().any(|(place, _)| place == INIT_PLACE) {
+            archive.program(INIT_PLACE, INIT.as_bytes())?;
+        }
         // Numbered, because they are loaded in the order of their names.
         let modules = kernel.modules.iter().enumerate();
         let modules = modules.map(|(at, path)| (format!("modules/{at}.ko"), path.clone()));

@@ -54,6 +54,13 @@ const GUEST: &[Package] = &[
     program("busybox-static", "busybox"),
     program("bpftool", "bpftool"),
     program("dpkg", "dpkg-deb"),
+    program("makedumpfile", "makedumpfile"),
+];
+
+/// What drgn is got by.
+const DRGN: &[Package] = &[
+    program("python3", "python3"),
+    program("python3-pip", "pip3"),
 ];
 
 /// What building published schedulers needs.
@@ -90,6 +97,14 @@ pub(crate) fn for_tests() -> Result<()> {
 /// As [`for_build`].
 pub(crate) fn for_guests() -> Result<()> {
     ensure(BUILD.iter().chain(TEST).chain(GUEST))
+}
+
+/// Makes sure that drgn can be got.
+///
+/// # Errors
+/// As [`for_build`].
+pub(crate) fn for_drgn() -> Result<()> {
+    ensure(DRGN.iter())
 }
 
 /// Makes sure that published schedulers can be built.

@@ -10,6 +10,8 @@ mod check;
 mod cpio;
 mod debian;
 mod demo;
+mod doors;
+mod drgn;
 mod guest;
 mod initrd;
 mod install;
@@ -18,6 +20,7 @@ mod paths;
 mod qemu;
 mod qmp;
 mod run;
+mod sample;
 mod scheduler;
 mod support;
 mod tidy;
@@ -60,6 +63,8 @@ enum Task {
         /// Arguments for criterion.
         filter: Vec<String>,
     },
+    /// Makes the capture that is in the repository, and the output that its tests expect.
+    Sample,
     /// Boots guests, fills their maps and freezes them; prints the folders they are in.
     Guest(GuestArgs),
     /// Checks the rules of the workspace that no compiler checks.
@@ -134,6 +139,7 @@ fn perform(task: Task) -> Result<()> {
         }
         Task::Ci(args) => check::ci(args.guests()),
         Task::Bench { filter } => check::bench(&filter),
+        Task::Sample => sample::sample(),
         Task::Guest(args) => guests(&args),
         Task::Tidy => tidy::check(),
     }

@@ -13,12 +13,16 @@ use crate::qmp::Qmp;
 /// What makes one machine differ from another.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
+    /// The type of the machine, which says where the hole below 4 GiB begins.
+    pub(crate) kind: &'static str,
     /// The value of `-cpu`.
     pub(crate) cpu: &'static str,
     /// The value of `-smp`.
     pub(crate) smp: &'static str,
     /// RAM in MiB.
     pub(crate) memory: u64,
+    /// Further devices.
+    pub(crate) devices: &'static [&'static str],
     /// The kernel's command line.
     pub(crate) cmdline: String,
 }
@@ -27,21 +31,24 @@ impl Machine {
     /// QEMU's arguments, apart from the names of files. They are relative to its folder.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let Self {
+            kind,
             cpu,
             smp,
             memory,
+            devices,
             cmdline,
         } = self;
         let words = format!(
             "-nodefaults -display none -no-reboot -accel tcg,thread=multi \
-             -cpu {cpu} -smp {smp} -m {memory} -machine q35,memory-backend=mem \
+             -cpu {cpu} -smp {smp} -m {memory} -machine {kind},memory-backend=mem \
              -object memory-backend-file,id=mem,size={memory}M,mem-path=ram,share=on \
              -serial file:console -qmp unix:qmp.sock,server=on,wait=off -initrd initrd \
              -device virtio-serial-pci -chardev file,id=sent,path=sent \
              -device virtserialport,chardev=sent,name=sent"
         );
         let mut arguments: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
-        arguments.extend(["-append".to_owned(), cmdline.clone()]);
+        let options = devices.iter().flat_map(|&device| ["-device", device]);
+        arguments.extend(options.chain(["-append", cmdline]).map(str::to_owned));
         arguments
     }
 }
@@ -119,14 +126,18 @@ impl Qemu {
         }
     }
 
+    /// The socket of its monitor.
+    pub(crate) fn socket(&self) -> PathBuf {
+        // The path may be longer than a socket's name can be, the process's folder is not.
+        format!("/proc/{}/cwd/qmp.sock", self.child.id()).into()
+    }
+
     /// A connection to its monitor.
     ///
     /// # Errors
     /// As [`Qmp::connect`].
     pub(crate) fn qmp(&self) -> Result<Qmp> {
-        // The path may be longer than a socket's name can be, the process's folder is not.
-        let socket = format!("/proc/{}/cwd/qmp.sock", self.child.id());
-        Qmp::connect(Path::new(&socket))
+        Qmp::connect(&self.socket())
     }
 
     fn read(&self, file: &str) -> String {

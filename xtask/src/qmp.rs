@@ -22,7 +22,8 @@ impl Qmp {
     pub(crate) fn connect(socket: &Path) -> Result<Self> {
         let stream = UnixStream::connect(socket)
             .with_context(|| format!("connecting to {}", socket.display()))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        // A dump of all memory is one command.
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         let mut qmp = Self {
             reader: BufReader::new(stream),
         };

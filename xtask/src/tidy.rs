@@ -69,6 +69,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bpfreeze", ALL),
     ("benchmarks", ALL),
     ("guest-tests", ALL),
+    ("example-vmm", &["bpfreeze-freeze"]),
+    ("example-harness", &["bpfreeze-freeze"]),
     ("xtask", &[]),
     ("mapmaker", &[]),
 ];
@@ -119,7 +121,7 @@ pub(crate) fn check() -> Result<()> {
     ]))?;
     let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata")?;
     arrows(&metadata.packages, &mut breaches);
-    for folder in ["crates", "tests", "xtask", "fuzz"] {
+    for folder in ["crates", "examples", "tests", "xtask", "fuzz"] {
         for file in sources(&root.join(folder)) {
             let text = fs::read_to_string(&file)?;
             let name = file.strip_prefix(root).unwrap_or(&file);

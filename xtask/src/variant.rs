@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::debian::Series;
+use crate::doors::Dump;
 use crate::qemu::Machine;
 use crate::scheduler::Scheduler;
 
@@ -21,7 +22,8 @@ pub(crate) enum Variant {
     High,
     /// 6.12, large maps for the benchmarks, and a race of bpfreeze against bpftool inside.
     Bench,
-    /// 6.1.
+    /// 6.1 on the other type of machine: 4 GiB, a quarter of it above a gap that begins where
+    /// Firecracker's does.
     #[value(name = "6.1")]
     V6_1,
     /// 6.18.
@@ -75,6 +77,22 @@ impl Variant {
         }
     }
 
+    /// What QEMU writes of it once it is frozen.
+    pub(crate) fn dumps(self) -> &'static [Dump] {
+        match self {
+            Self::La48 => &Dump::ALL,
+            // Without the kernel's note, and with a hole below 4 GiB.
+            Self::High => &[Dump::Kdump],
+            _ => &[],
+        }
+    }
+
+    /// How many captures are made of it while it runs.
+    pub(crate) fn captures(self) -> u32 {
+        // The others stand still once they are filled.
+        self.scheduler().map_or(0, |_| 3)
+    }
+
     /// The machine that it boots on.
     pub(crate) fn machine(self) -> Machine {
         let (plan, witnesses) = match self {
@@ -93,6 +111,10 @@ impl Variant {
             ),
         };
         Machine {
+            kind: match self {
+                Self::V6_1 => "pc",
+                _ => "q35",
+            },
             cpu: match self {
                 Self::La48 => "max,-la57",
                 _ => "max",
@@ -104,8 +126,13 @@ impl Variant {
                 _ => "2",
             },
             memory: match self {
-                Self::High => 4096,
+                Self::High | Self::V6_1 => 4096,
                 _ => 1024,
+            },
+            devices: match self {
+                // The kernel's note gets into what QEMU dumps.
+                Self::La48 => &["vmcoreinfo"],
+                _ => &[],
             },
             // On a busy machine an emulated timer is late enough for the kernel
             // to give up on it at boot.

@@ -59,7 +59,7 @@ pub(crate) const EXIT_STATUS: Section = (
 );
 
 const SOURCE_HELP: &str = "\
-Where the kernel is: `live`, or the path of a memory image
+Where the kernel is: `live`, the path of a memory image, or `qmp:SOCKET`
 
 `live` is the running kernel. Its maps are read through bpf(2), which takes root \
 (CAP_SYS_ADMIN); nothing of them is changed.
@@ -70,6 +70,10 @@ QEMU's memory-backend-file (with share=on), what `pmemsave` writes, or the memor
 Firecracker snapshot. Each of them may be packed by gzip or zstd: it is unpacked into a file \
 without a name in TMPDIR or /var/tmp. Pause the machine first. Nothing else is needed: release, \
 symbols and types are found in the image itself.
+
+`qmp:SOCKET` is a virtual machine that QEMU runs, by the socket of its monitor \
+(-qmp unix:SOCKET,server=on,wait=off). It is paused for some milliseconds, in which what is asked \
+for is copied, and goes on; one that is paused already is read as it stands.
 
 For a file that is called `live`, give `./live`.";
 
@@ -107,7 +111,7 @@ impl Cli {
             // Its memory is searched as an image's is.
             (Source::Live, Some(Via::Kcore)) => {}
             (Source::Live, _) if *image != ImageArgs::default() => refuse(
-                "--region, --vmcoreinfo, --root-table, --btf and --symbols are for memory images: \
+                "--region, --vmcoreinfo, --root-table, --btf, --symbols and --qemu-pid are for images: \
                  `live` needs none of them",
             ),
             (Source::Live, _) | (_, None) => {}
@@ -358,6 +362,11 @@ pub(crate) struct ImageArgs {
     /// A System.map, a copy of /proc/kallsyms, or a vmlinux.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) symbols: Option<PathBuf>,
+    /// The process of the QEMU behind a QMP socket, where the socket does not tell
+    ///
+    /// As with libvirt, or where QEMU runs in another container.
+    #[arg(long, value_name = "PID")]
+    pub(crate) qemu_pid: Option<i32>,
 }
 
 #[derive(Debug, Args)]

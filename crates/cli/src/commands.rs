@@ -1,11 +1,13 @@
 //! The commands that read a kernel.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bpfmaps::{BpfMapAccessor, Maps, Progs};
+use bpfmaps::{BpfMapAccessor, Guest, Maps, Progs};
+use freeze::capture::{Arenas, Scope};
 
 use crate::Outcome;
 use crate::args::{self, InfoFormat, OutputArgs, Source};
@@ -21,9 +23,9 @@ use crate::source::{self, Opened};
 pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log, lists)?;
     let found = match &opened {
-        Opened::Image(kernel, image) => Some(Info::image(kernel, image, &args.source.source)),
+        Opened::Image(kernel, image, _) => Some(Info::image(kernel, image, &args.source.source)),
         Opened::Live(_) => None,
     };
     let accessor = opened.accessor();
@@ -56,7 +58,7 @@ pub(crate) fn info(args: &args::Info) -> Result<Outcome> {
 pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log, lists)?;
     let described = opened.describe(&args.source.source);
     let accessor = opened.accessor()?;
     let maps = list(&*accessor, &log)?;
@@ -70,7 +72,9 @@ pub(crate) fn maps(args: &args::Maps) -> Result<Outcome> {
 pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log, |guest| {
+        dump_scope(guest, args)
+    })?;
     let described = opened.describe(&args.source.source);
     let accessor = opened.accessor()?;
     let mut maps = list(&*accessor, &log)?;
@@ -124,6 +128,37 @@ pub(crate) fn dump(args: &args::Dump) -> Result<Outcome> {
     output.finish(outcome.map_err(Into::into))
 }
 
+/// What of a machine that runs is captured for a dump.
+fn dump_scope(guest: &Guest, args: &args::Dump) -> Result<Scope> {
+    let arenas = match args.arena_bytes {
+        true => Arenas::Whole,
+        false => Arenas::Reached,
+    };
+    // Allocators are where any map or program leads.
+    let maps = match args.allocators.is_narrow() {
+        true => None,
+        false => chosen(guest, &args.map, &args.source.source)?,
+    };
+    Ok(Scope { maps, arenas })
+}
+
+/// The ids of the maps that `wanted` names, and of their inner maps; all
+/// without `wanted`.
+pub(crate) fn chosen(
+    guest: &Guest,
+    wanted: &[String],
+    source: &Source,
+) -> Result<Option<BTreeSet<u32>>> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let all = guest.maps().context("cannot list the maps")?.maps;
+    let mut maps = all.clone();
+    select(&mut maps, wanted, &source.to_string())?;
+    add_inner(guest, all, &mut maps, None);
+    Ok(Some(maps.iter().map(|map| map.id).collect()))
+}
+
 /// Why nothing is there of the allocators and slots that were asked for.
 fn no_slots(names: &[String], args: &args::Dump, source: &str) -> Refusal {
     let wanted = &args.allocators;
@@ -171,7 +206,7 @@ fn warn_of_losses(dumped: &render::Outcome) {
 pub(crate) fn progs(args: &args::Progs) -> Result<Outcome> {
     let log = Log::new(args.source.verbose);
     let mut output = open_output(&args.output, &args.source.source)?;
-    let opened = source::open(&args.source, &args.image, &log)?;
+    let opened = source::open(&args.source, &args.image, &log, lists)?;
     let described = opened.describe(&args.source.source);
     let accessor = opened.accessor()?;
     let progs = list_progs(&*accessor, &log)?;
@@ -179,6 +214,11 @@ pub(crate) fn progs(args: &args::Progs) -> Result<Outcome> {
     let printed = render::progs(accessor.kernel(), &progs, &options, &mut output);
     let outcome = Outcome::of(progs.walk.is_complete());
     output.finish(printed.map(|()| outcome).map_err(Into::into))
+}
+
+/// Of a machine that runs the lists are captured.
+fn lists(_: &Guest) -> Result<Scope> {
+    Ok(Scope::lists())
 }
 
 fn options(source: render::Source, format: render::Format, output: &Output) -> render::Options {

@@ -25,4 +25,10 @@ pub enum Error {
     /// It could not be written.
     #[error(transparent)]
     Core(#[from] guestmem::CoreError),
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Open(#[from] guestmem::OpenError),
+    /// What was to be captured is not there.
+    #[error(transparent)]
+    Query(#[from] crate::QueryError),
 }

@@ -26,45 +26,51 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Adds `fault`, and as much of its page behind it as `memory` cannot read
+    /// Adds `fault`, and as much of its page around it as `memory` cannot read
     /// either.
     pub fn meet(&mut self, fault: Fault<Gpa>, memory: &dyn PhysicalMemory) {
-        let start = fault.addr.get();
+        let at = fault.addr.get();
         if self.at(fault.addr).is_some() {
             return;
         }
-        let Some(page_end) = ((start >> PAGE_SHIFT) + 1).checked_mul(PAGE) else {
+        let Some(page_end) = ((at >> PAGE_SHIFT) + 1).checked_mul(PAGE) else {
             return;
         };
+        let page = page_end - PAGE;
         let is_there = |at: u64| memory.read(Gpa::new(at), &mut [0]).is_ok();
-        let mut end = page_end;
-        if is_there(page_end - 1) {
-            // A page has one such place at most: where a part of RAM begins.
-            let (mut lost, mut good) = (start, page_end - 1);
-            while good - lost > 1 {
-                let middle = lost + (good - lost) / 2;
-                *(if is_there(middle) {
-                    &mut good
-                } else {
-                    &mut lost
-                }) = middle;
+        // A page has one place at most where a part of RAM ends, and one where
+        // the next begins.
+        let start = match is_there(page) {
+            true => 1 + border(at, page, is_there),
+            false => page,
+        };
+        let end = match is_there(page_end - 1) {
+            true => border(at, page_end - 1, is_there),
+            false => page_end,
+        };
+        self.extend_over(start, end, Absence::of(fault.cause));
+    }
+
+    /// Adds what is new of the addresses from `start` up to `end`.
+    fn extend_over(&mut self, start: u64, end: u64, cause: Absence) {
+        let mut from = start;
+        while from < end {
+            if let Some(known) = self.end(Gpa::new(from)) {
+                from = known.get();
+                continue;
             }
-            end = good;
+            let next = self
+                .next(Gpa::new(from))
+                .map_or(end, |next| next.get().min(end));
+            self.insert(from, next, cause);
+            from = next;
         }
-        self.insert(start, end, Absence::of(fault.cause));
     }
 
     /// Adds those of `other`.
     pub fn extend(&mut self, other: &Self) {
         for (&start, &(end, cause)) in &other.ranges {
-            let mut from = Some(Gpa::new(start));
-            while let Some(at) = from.filter(|at| at.get() < end) {
-                from = self.end(at);
-                if from.is_none() {
-                    self.insert(at.get(), end, cause);
-                    from = self.end(at);
-                }
-            }
+            self.extend_over(start, end, cause);
         }
     }
 
@@ -174,13 +180,28 @@ impl Faults {
     }
 }
 
+/// The first address that is there, seen from `lost`, which is not, on the way
+/// to `good`, which is.
+fn border(lost: u64, good: u64, is_there: impl Fn(u64) -> bool) -> u64 {
+    let (mut lost, mut good) = (lost, good);
+    while lost.abs_diff(good) > 1 {
+        let middle = lost.midpoint(good);
+        *(if is_there(middle) {
+            &mut good
+        } else {
+            &mut lost
+        }) = middle;
+    }
+    good
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Fake, Memory};
 
     #[test]
-    fn a_fault_reaches_to_the_end_of_what_is_missing_in_its_page() {
+    fn a_fault_is_all_that_is_missing_around_it_in_its_page() {
         let ram = Fake::new()
             .with(Gpa::at(0x1000), &[1; 0x123])
             .with(Gpa::at(0x2f00), &[1; 0x100]);
@@ -194,7 +215,7 @@ mod tests {
             let runs: Vec<_> = runs.map(|run| (run.start.get(), run.end.get())).collect();
             assert_eq!(runs, expected);
         };
-        meet(&mut faults, 0x1100);
+        meet(&mut faults, 0x1900);
         check(&faults, &[(0x1123, 0x2000)]);
         meet(&mut faults, 0x5000);
         meet(&mut faults, 0x1800);
@@ -202,7 +223,6 @@ mod tests {
         meet(&mut faults, 0x2000);
         check(&faults, &[(0x1123, 0x2f00), (0x5000, 0x6000)]);
         meet(&mut faults, 0x4010);
-        meet(&mut faults, 0x4000);
         check(&faults, &[(0x1123, 0x2f00), (0x4000, 0x6000)]);
         let gpa = Gpa::at(0x4800);
         assert_eq!(faults.at(gpa), Some(Cause::Unbacked { gpa }));

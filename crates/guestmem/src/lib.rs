@@ -29,6 +29,8 @@ mod extents;
 mod fake;
 mod fault;
 mod faults;
+#[cfg(feature = "vm-memory")]
+mod guest_ram;
 mod image;
 mod kcore;
 #[cfg(feature = "compression")]
@@ -38,10 +40,12 @@ mod memory;
 mod open;
 mod packed;
 mod page_set;
+mod process;
 mod raw;
 mod recognise;
 mod recorder;
 mod region;
+mod residency;
 mod sigbus;
 mod snapshot;
 mod windows;
@@ -54,6 +58,8 @@ pub use elf::ElfError;
 pub use fake::Fake;
 pub use fault::{Cause, Fault};
 pub use faults::Faults;
+#[cfg(feature = "vm-memory")]
+pub use guest_ram::GuestRam;
 pub use image::{Format, Image};
 #[cfg(feature = "compression")]
 pub use kdump::KdumpError;
@@ -61,6 +67,7 @@ pub use mapped::{Contents, MappedFile};
 pub use memory::{Memory, MemoryExt, Partial, Physical, PhysicalMemory, Span};
 pub use open::OpenError;
 pub use page_set::{PAGE, PageSet};
+pub use process::{ProcessMemory, ProcessRegion};
 pub use raw::RawImage;
 pub use recognise::{Foreign, Packing};
 pub use recorder::Recorder;

@@ -126,6 +126,16 @@ impl Image {
     /// What the operating system says, that it holds no memory, or that its
     /// headers make no sense.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_telling(path, &mut |_, _| ())
+    }
+
+    /// Like [`open`](Self::open). While a file is unpacked, `told` hears how
+    /// many of its bytes are done, and how many there are.
+    ///
+    /// # Errors
+    ///
+    /// See [`open`](Self::open).
+    pub fn open_telling(path: &Path, told: &mut dyn FnMut(u64, u64)) -> Result<Self, OpenError> {
         let (mut file, mut len) = open_file(path)?;
         let mut packed = Vec::new();
         let kind = loop {
@@ -138,7 +148,7 @@ impl Image {
                 return Err(OpenError::PackedTooOften { path });
             }
             packed.push(format!("{packing}, {}", mib(len)));
-            (file, len) = unpacked(&file, packing, path)?;
+            (file, len) = unpacked(&file, packing, path, &mut |done| told(done, len))?;
         };
         let image = match kind {
             Kind::Elf => elf::open(file, len, path)?,
@@ -176,9 +186,14 @@ fn head(file: &File, len: u64) -> io::Result<Vec<u8>> {
 }
 
 /// What is packed in `file`, which is, or came out of, the one at `path`.
-fn unpacked(file: &File, packing: Packing, path: &Path) -> Result<(File, u64), OpenError> {
+fn unpacked(
+    file: &File,
+    packing: Packing,
+    path: &Path,
+    told: &mut dyn FnMut(u64),
+) -> Result<(File, u64), OpenError> {
     let path = || path.to_owned();
-    match packed::unpack(file, packing) {
+    match packed::unpack(file, packing, told) {
         Ok((_, 0)) => Err(OpenError::Empty { path: path() }),
         Ok(unpacked) => Ok(unpacked),
         Err(source) => Err(OpenError::Unpack {

@@ -7,12 +7,17 @@ use std::path::PathBuf;
 use crate::recognise::Packing;
 
 /// What is in `file`, in a file without a name, and how long it is. Zeros
-/// become holes.
+/// become holes. `told` hears how many bytes of `file` are done.
 #[cfg(feature = "compression")]
-pub(crate) fn unpack(file: &File, packing: Packing) -> io::Result<(File, u64)> {
+pub(crate) fn unpack(
+    file: &File,
+    packing: Packing,
+    told: &mut dyn FnMut(u64),
+) -> io::Result<(File, u64)> {
     let into = tempfile::tempfile_in(folder())?;
-    let mut file = io::BufReader::new(file);
-    io::Seek::rewind(&mut file)?;
+    io::Seek::rewind(&mut &*file)?;
+    let done = 0;
+    let file = io::BufReader::with_capacity(READ, Telling { file, done, told });
     let len = match packing {
         Packing::Gzip => pour(flate2::bufread::MultiGzDecoder::new(file), &into)?,
         Packing::Zstd => pour(zstd::Decoder::with_buffer(file)?, &into)?,
@@ -23,7 +28,7 @@ pub(crate) fn unpack(file: &File, packing: Packing) -> io::Result<(File, u64)> {
 
 /// Refuses, as this build has nothing to unpack by.
 #[cfg(not(feature = "compression"))]
-pub(crate) fn unpack(_: &File, _: Packing) -> io::Result<(File, u64)> {
+pub(crate) fn unpack(_: &File, _: Packing, _: &mut dyn FnMut(u64)) -> io::Result<(File, u64)> {
     let why = "built without the feature `compression`";
     Err(io::Error::new(io::ErrorKind::Unsupported, why))
 }
@@ -34,6 +39,28 @@ pub(crate) fn folder() -> PathBuf {
     let named = std::env::var_os("TMPDIR").filter(|named| !named.is_empty());
     named.map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }
+
+/// A file of which it is told how far it was read.
+#[cfg(feature = "compression")]
+struct Telling<'f> {
+    file: &'f File,
+    done: u64,
+    told: &'f mut dyn FnMut(u64),
+}
+
+#[cfg(feature = "compression")]
+impl io::Read for Telling<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buf)?;
+        self.done += read as u64;
+        (self.told)(self.done);
+        Ok(read)
+    }
+}
+
+/// How much of a packed file is read at a time.
+#[cfg(feature = "compression")]
+const READ: usize = 1 << 18;
 
 /// How finely zeros become holes: as finely as file systems can.
 #[cfg(feature = "compression")]

@@ -132,10 +132,13 @@ impl<M: Memory<Gpa>> AddressSpace<M> {
     }
 }
 
-/// A file that failed is worth more in a message than a table that is absent.
+/// Why a page is not there is worth more in a message than that it is a table.
 pub(crate) fn lost_table(cause: Cause, unbacked: Cause) -> Cause {
     match cause {
-        Cause::Vanished { .. } => cause,
+        Cause::Vanished { .. }
+        | Cause::Excluded { .. }
+        | Cause::Damaged { .. }
+        | Cause::Late { .. } => cause,
         _ => unbacked,
     }
 }

@@ -37,9 +37,17 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// The same for contents, with what is known of arenas.
+    pub(crate) fn of_contents(accessor: &'a dyn BpfMapAccessor, options: &Options) -> Self {
+        let mut context = Self::new(accessor);
+        context.arena_pages = options.arena_pages;
+        context.look_at_arenas(options);
+        context
+    }
+
     /// Looks at all arenas of the kernel and what is in them, unless no map
     /// that is asked for has to do with one.
-    pub(crate) fn look_at_arenas(&mut self, options: &Options) {
+    fn look_at_arenas(&mut self, options: &Options) {
         // What is missing from the list of maps is said where it is listed.
         let maps = self.accessor.maps().unwrap_or_default();
         let is_arena = |id: u32| {

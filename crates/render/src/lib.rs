@@ -117,6 +117,32 @@ pub fn maps(
     write(accessor, maps, options, out, Part::List)
 }
 
+/// The contents of `maps` as the document that [`Format::Json`] writes, in
+/// memory, for those who look something up in it.
+///
+/// # Errors
+///
+/// None that the kernel's state could bring about.
+pub fn document(
+    accessor: &dyn BpfMapAccessor,
+    maps: &Maps,
+    options: &Options,
+) -> Result<(serde_json::Value, Outcome), Error> {
+    let context = Context::of_contents(accessor, options);
+    let document = Document {
+        context: &context,
+        part: Part::Contents,
+        maps,
+        options,
+        outcome: RefCell::default(),
+    };
+    let value = serde_json::to_value(&document)?;
+    let mut outcome = document.outcome.into_inner();
+    outcome.add_gaps(&maps.walk);
+    context.finish(options, &mut outcome);
+    Ok((value, outcome))
+}
+
 fn write(
     accessor: &dyn BpfMapAccessor,
     maps: &Maps,
@@ -125,11 +151,10 @@ fn write(
     part: Part,
 ) -> Result<Outcome, Error> {
     let mut out = BufWriter::with_capacity(BUFFER, out);
-    let mut context = Context::new(accessor);
-    if part == Part::Contents && options.format != Format::Bpftool {
-        context.arena_pages = options.arena_pages;
-        context.look_at_arenas(options);
-    }
+    let context = match (options.format, part) {
+        (Format::Bpftool, _) | (_, Part::List) => Context::new(accessor),
+        (_, Part::Contents) => Context::of_contents(accessor, options),
+    };
     let document = || Document {
         context: &context,
         part,

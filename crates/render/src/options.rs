@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::Wanted;
 use crate::walk::{Described, Visited};
@@ -64,6 +65,8 @@ pub struct Source {
     pub kind: String,
     /// More about it by name, such as `file`.
     pub details: Vec<(String, String)>,
+    /// How long a machine stood still for it that runs again.
+    pub paused: Option<Duration>,
 }
 
 impl Source {
@@ -73,6 +76,7 @@ impl Source {
         Self {
             kind: kind.to_owned(),
             details: Vec::new(),
+            paused: None,
         }
     }
 
@@ -80,6 +84,13 @@ impl Source {
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.details.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same, for which a machine stood still so long.
+    #[must_use]
+    pub fn paused(mut self, paused: Option<Duration>) -> Self {
+        self.paused = paused;
         self
     }
 }

@@ -86,7 +86,7 @@ fn incompleteness(map: &DumpMap) -> Vec<String> {
 
 fn state_is_true(truth: &TruthMap, map: &DumpMap, backend: Backend) -> Vec<String> {
     let mut state = truth.state.clone().unwrap_or(Value::Null);
-    if let (Backend::Guest, Some(more)) = (backend, &truth.state_frozen) {
+    if let (true, Some(more)) = (backend.sees_memory(), &truth.state_frozen) {
         state = match state {
             Value::Null => more.clone(),
             state => merged(&state, more),
@@ -103,7 +103,7 @@ fn patterns_are_met(
     backend: Backend,
 ) -> Vec<String> {
     let mut patterns = patterns.to_vec();
-    if let (Backend::Guest, Some(more)) = (backend, &truth.expect_frozen) {
+    if let (true, Some(more)) = (backend.sees_memory(), &truth.expect_frozen) {
         assert_eq!(more.len(), patterns.len(), "patterns of {}", truth.name);
         let pairs = patterns.iter().zip(more);
         patterns = pairs.map(|(pattern, more)| merged(pattern, more)).collect();

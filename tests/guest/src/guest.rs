@@ -44,6 +44,11 @@ impl Guest {
         self.folder.join("ram")
     }
 
+    /// What was written of its memory while its QEMU was there.
+    pub(crate) fn door(&self, name: &str) -> PathBuf {
+        self.folder.join("doors").join(name)
+    }
+
     /// A short text that the guest left.
     pub(crate) fn text(&self, name: &str) -> String {
         let path = self.folder.join("out").join(name);
@@ -147,7 +152,8 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8], name: &str) -> T {
     serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-fn told(variable: &str) -> std::ffi::OsString {
+/// What `cargo xtask` tells by a variable of the environment.
+pub(crate) fn told(variable: &str) -> std::ffi::OsString {
     env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set; run: cargo xtask test"))
 }
 

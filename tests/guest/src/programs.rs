@@ -27,7 +27,7 @@ pub(crate) fn are_listed(guest: &Guest, backend: Backend) {
     assert!(!truth.programs.is_empty(), "no programs were loaded");
     let output = match backend {
         Backend::Guest => guest.bpfreeze(&["progs", "RAM", "--format", "json"]),
-        Backend::Live => guest.witness("live-progs"),
+        Backend::Live | Backend::Kcore => guest.witness(&backend.witness("progs")),
     };
     let progs: Progs = parse(&output, "bpfreeze progs");
     assert!(progs.complete, "programs are missing in the list");

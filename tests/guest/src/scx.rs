@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use crate::checks::{about, agree};
 use crate::guest::{Guest, parse};
-use crate::tests;
 use crate::typed::short;
 use crate::witnesses::{Backend, LEFT_BEHIND};
+use crate::{queries, tests};
 
 use dump::{Account, Allocator, Dump};
 use tasks::{Task, under_scheduler};
@@ -60,6 +60,22 @@ const P2DQ: Scheduler = Scheduler {
 /// The tasks that were started to make load, by the beginnings of their names.
 const LOAD: [(&str, usize); 4] = [("sleeper-", 40), ("busy-", 2), ("ping-", 2), ("pong-", 2)];
 
+/// How many captures were made while it ran.
+const CAPTURES: usize = 3;
+
+/// What is missing in a dump.
+fn missing(dump: &Dump) -> Vec<String> {
+    assert!(dump.complete, "maps are missing");
+    let mut lines = Vec::new();
+    for map in &dump.maps {
+        let wrong = !map.complete || !map.gaps.is_empty() || map.error.is_some();
+        let what = || format!("{:?} {}", map.error, short(&Value::from(map.gaps.clone())));
+        lines.extend(about(&map.about, wrong.then(what)));
+    }
+    lines.extend(dump.allocators.iter().flat_map(Allocator::problems));
+    lines
+}
+
 /// One scheduler by one backend.
 struct Cell {
     scheduler: Scheduler,
@@ -76,7 +92,7 @@ impl Cell {
         let guest = self.guest();
         let output = match self.backend {
             Backend::Guest => guest.bpfreeze(&["dump", "RAM", "--format", "json"]),
-            Backend::Live => guest.witness("live-dump"),
+            Backend::Live | Backend::Kcore => guest.witness(&self.backend.witness("dump")),
         };
         parse(&output, "bpfreeze dump")
     }
@@ -104,22 +120,39 @@ impl Cell {
     fn steady(&self) -> BTreeSet<Task> {
         match self.backend {
             Backend::Guest => self.listed("tasks.txt"),
-            Backend::Live => &self.listed("tasks-before.txt") & &self.listed("tasks-after.txt"),
+            Backend::Live | Backend::Kcore => {
+                &self.listed("tasks-before.txt") & &self.listed("tasks-after.txt")
+            }
         }
     }
 
     /// Every map and every allocator was read to its end.
     fn nothing_is_missing(&self) {
-        let dump = self.dump();
-        assert!(dump.complete, "maps are missing");
-        let mut lines = Vec::new();
-        for map in &dump.maps {
-            let wrong = !map.complete || !map.gaps.is_empty() || map.error.is_some();
-            let what = || format!("{:?} {}", map.error, short(&Value::from(map.gaps.clone())));
-            lines.extend(about(&map.about, wrong.then(what)));
+        agree(missing(&self.dump()));
+    }
+
+    /// What was captured while it ran under load is of one instant, as what stands still: every
+    /// map and allocator is there to its end, with the tasks that were there.
+    fn captures_are_whole(&self) {
+        let guest = self.guest();
+        let listed = self.steady();
+        for at in 1..=CAPTURES {
+            let said = fs::read_to_string(guest.door(&format!("running-{at}.txt")));
+            let said = said.expect("what bpfreeze said");
+            assert!(said.contains("paused"), "{said}");
+            println!("capture {at}: {said}");
+            let core = guest.door(&format!("running-{at}.core.zst"));
+            let core = core.to_str().expect("a path of ours");
+            let dump: Dump = parse(&guest.bpfreeze(&["dump", core, "--format", "json"]), core);
+            agree(missing(&dump));
+            let allocator = self.tasks(&dump);
+            let owners = allocator.of_tasks();
+            let without = listed.iter().filter(|task| !owners.contains_key(task));
+            let mut lines: Vec<String> =
+                without.map(|task| format!("no slot of {task:?}")).collect();
+            lines.extend(allocator.strangers());
+            agree(lines);
         }
-        lines.extend(dump.allocators.iter().flat_map(Allocator::problems));
-        agree(lines);
     }
 
     /// Every task that the scheduler has owns a live slot.
@@ -189,6 +222,10 @@ impl Cell {
     }
 
     /// What is written of it is what the schema says.
+    fn queries_are_answered(&self) {
+        queries::are_answered(&self.guest());
+    }
+
     fn documents_are_valid(&self) {
         tests::documents_are_valid(&self.guest());
     }
@@ -255,10 +292,12 @@ macro_rules! for_schedulers {
         $(mod $module {
             for_schedulers!(@backend $scheduler, guest, Guest: [
                 nothing_is_missing
+                captures_are_whole
                 tasks_have_slots
                 payloads_know_their_tasks
                 scheduler_counts_as_many
                 pages_are_accounted_for
+                queries_are_answered
                 contract_is_kept
                 documents_are_valid
             ]);

@@ -10,7 +10,7 @@ use crate::checks::agree;
 use crate::documents::Dump;
 use crate::guest::{Guest, parse};
 use crate::witnesses::Backend;
-use crate::{agreement, allocators, bpftool, info, objects, programs, rows, support};
+use crate::{agreement, allocators, bpftool, info, objects, programs, queries, rows, support};
 
 const SCHEMA: &str = include_str!("../../../crates/render/schema/bpfreeze-1.schema.json");
 
@@ -51,11 +51,15 @@ fn dump_names_the_kernel(guest: &Guest) {
 
 /// The tests that read the frozen guest.
 mod frozen {
-    use super::{Backend, Guest, allocators, bpftool, info, objects, programs, rows, support};
+    use super::{
+        Backend, Guest, allocators, bpftool, info, objects, programs, queries, rows, support,
+    };
 
     pub(super) use super::{contract_is_kept, documents_are_valid, dump_names_the_kernel};
+    pub(super) use crate::doors::captured_when_it_stood;
     pub(super) use bpftool::{agrees as bpftool_agrees, format_is_met as bpftools_format_is_met};
     pub(super) use info::is_true as info_is_true;
+    pub(super) use queries::are_answered as queries_are_answered;
 
     pub(super) fn maps_are_listed(guest: &Guest) {
         rows::are_true(guest, Backend::Guest);
@@ -84,9 +88,12 @@ mod live {
         Backend, Guest, agreement, allocators, bpftool, info, objects, programs, rows, support,
     };
 
-    pub(super) use agreement::frozen_and_live_agree;
     pub(super) use bpftool::format_is_met_live as bpftools_format_is_met;
     pub(super) use info::is_true_live as info_is_true;
+
+    pub(super) fn frozen_and_live_agree(guest: &Guest) {
+        agreement::agrees_with_frozen(guest, Backend::Live);
+    }
 
     pub(super) fn maps_are_listed(guest: &Guest) {
         rows::are_true(guest, Backend::Live);
@@ -121,9 +128,11 @@ macro_rules! for_guests {
                 dump_is_true
                 allocators_are_true
                 objects_are_true
+                queries_are_answered
                 bpftool_agrees
                 bpftools_format_is_met
                 dump_names_the_kernel
+                captured_when_it_stood
             ]);
             for_guests!(@backend $name, live, live: [
                 info_is_true
@@ -148,6 +157,21 @@ macro_rules! for_guests {
 }
 
 for_guests! { la57 "la57" la48 "la48" high "high" }
+
+/// The running kernel's memory, read in the guest that has most witnesses.
+mod kcore {
+    use super::{Backend, Guest, agreement, support};
+
+    #[test]
+    fn dump_is_true() {
+        support::dump_is_true(&Guest::open("la57"), Backend::Kcore);
+    }
+
+    #[test]
+    fn frozen_and_kcore_agree() {
+        agreement::agrees_with_frozen(&Guest::open("la57"), Backend::Kcore);
+    }
+}
 
 /// The guests of other kernels, which `cargo xtask test-matrix` boots.
 mod matrix {

@@ -32,6 +32,8 @@ pub(crate) enum Backend {
     Guest,
     /// By bpf(2), in the guest while it ran.
     Live,
+    /// From the running kernel's memory alone, in the guest.
+    Kcore,
 }
 
 impl Backend {
@@ -39,14 +41,25 @@ impl Backend {
         match self {
             Self::Guest => "guest",
             Self::Live => "live",
+            Self::Kcore => "kcore",
         }
+    }
+
+    /// Whether it sees what bpf(2) does not tell.
+    pub(crate) fn sees_memory(self) -> bool {
+        self != Self::Live
+    }
+
+    /// What a command of bpfreeze says, run by this way.
+    pub(crate) fn witness(self, command: &str) -> String {
+        format!("{}-{command}", self.name())
     }
 
     /// All maps with their contents.
     pub(crate) fn dump(self, guest: &Guest) -> Dump {
         let output = match self {
             Self::Guest => guest.bpfreeze_of_gaps(&["dump", "RAM", "--format", "json"]),
-            Self::Live => guest.witness_of_gaps("live-dump"),
+            Self::Live | Self::Kcore => guest.witness_of_gaps(&self.witness("dump")),
         };
         let mut dump: Dump = parse(&output, "bpfreeze dump");
         dump.maps.retain(|map| map.about.name != LEFT_BEHIND);
@@ -57,7 +70,7 @@ impl Backend {
     pub(crate) fn maps(self, guest: &Guest) -> Vec<About> {
         let output = match self {
             Self::Guest => guest.bpfreeze(&["maps", "RAM", "--format", "json"]),
-            Self::Live => guest.witness("live-maps"),
+            Self::Live | Self::Kcore => guest.witness(&self.witness("maps")),
         };
         let mut maps: Maps = parse(&output, "bpfreeze maps");
         maps.maps.retain(|map| map.name != LEFT_BEHIND);
@@ -66,9 +79,9 @@ impl Backend {
 
     /// Why it has no way to a map's entries, if so.
     pub(crate) fn unread(self, map: &TruthMap) -> Option<&str> {
-        match self {
-            Self::Guest => map.unread_frozen.as_deref(),
-            Self::Live => map.unread_live.as_deref(),
+        match self.sees_memory() {
+            true => map.unread_frozen.as_deref(),
+            false => map.unread_live.as_deref(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! `mapmaker PLAN SEED OBJECTS TRUTH` runs as root inside a test guest. PLAN is `full` or
 //! `bench`, OBJECTS the folder of the BPF objects, TRUTH the file to write: it appears, whole,
 //! when every map stands still, and the program then sleeps for as long as it is let.
-//! `mapmaker count` says how many maps and programs the kernel has.
+//! `mapmaker count` says how many maps and programs the kernel has; `mapmaker schedule OBJECT`
+//! registers the scheduler in an object, and holds it.
 
 mod allocators;
 mod arena;
@@ -56,6 +57,9 @@ fn main() -> Result<()> {
     if args.peek().is_some_and(|word| word == "count") {
         return count();
     }
+    if args.next_if(|word| word == "schedule").is_some() {
+        return ops::schedule(Path::new(&args.next().context("no object")?));
+    }
     let (Some(plan), Some(seed), Some(objects), Some(truth), None) = (
         args.next(),
         args.next(),
@@ -63,7 +67,7 @@ fn main() -> Result<()> {
         args.next(),
         args.next(),
     ) else {
-        bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH | count");
+        bail!("usage: mapmaker full|bench SEED OBJECTS TRUTH | count | schedule OBJECT");
     };
     let seed = seed.to_str().context("the seed is a number")?.parse()?;
     let mut maker = Maker::new(seed, PathBuf::from(objects))?;

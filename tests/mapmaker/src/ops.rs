@@ -2,9 +2,10 @@
 
 use std::mem;
 use std::os::fd::AsFd;
+use std::path::Path;
 
-use anyhow::{Context, Result};
-use libbpf_rs::{MapCore, Object};
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::{MapCore, MapType, Object, ObjectBuilder};
 use serde_json::json;
 
 use crate::make::Maker;
@@ -43,6 +44,23 @@ pub(crate) fn make(maker: &mut Maker) -> Result<()> {
     tell(maker, &object, "ops_ready", "ready", Some(("bpf_ready", 2)))?;
     maker.hold((linked, object));
     Ok(())
+}
+
+/// Registers every struct of operations in the object of this file, and holds it, and so the maps
+/// of its programs.
+///
+/// # Errors
+/// Fails if the kernel does, or there is none.
+pub(crate) fn schedule(path: &Path) -> Result<()> {
+    let mut object = ObjectBuilder::default().open_file(path)?.load()?;
+    let all = object.maps_mut();
+    let schedulers = all.filter(|map| map.map_type() == MapType::StructOps);
+    let links: Result<Vec<_>, _> = schedulers.map(|mut map| map.attach_struct_ops()).collect();
+    let links = links.with_context(|| format!("registering {}", path.display()))?;
+    ensure!(!links.is_empty(), "{} has no scheduler", path.display());
+    loop {
+        std::thread::park();
+    }
 }
 
 fn attach(object: &mut Object, name: &str) -> Result<libbpf_rs::Link> {

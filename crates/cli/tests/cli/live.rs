@@ -56,6 +56,31 @@ fn info_as_json() {
 }
 
 #[test]
+fn the_kernel_is_read_through_what_is_asked_for() {
+    needs_rights();
+    for (via, kind) in [
+        ("auto", "live"),
+        ("program", "live"),
+        ("bpf", "live"),
+        ("kcore", "kcore"),
+    ] {
+        let run = run(bpfreeze(["info", "live", "--via", via, "--format", "json"]));
+        if via == "kcore" && !fs::exists("/proc/kcore").unwrap() {
+            run.failed(1, &["cannot open /proc/kcore", "CONFIG_PROC_KCORE"]);
+            continue;
+        }
+        let info: Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(info["source"]["kind"], kind);
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        assert_eq!(info["kernel"]["release"], release.trim());
+    }
+    if fs::exists("/proc/kcore").unwrap() {
+        let run = run(powerless(["maps", "live", "--via", "kcore"]));
+        run.failed(1, &["cannot open /proc/kcore", "CAP_SYS_RAWIO", "root"]);
+    }
+}
+
+#[test]
 fn a_closed_pipe() {
     needs_rights();
     for command in ["info", "maps", "dump", "progs"] {

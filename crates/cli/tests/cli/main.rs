@@ -5,4 +5,5 @@ mod bad_source;
 mod live;
 mod output;
 mod program;
+mod sample;
 mod usage;

@@ -17,6 +17,7 @@ fn the_short_help() {
           maps         Lists the maps, one row each, and the programs that use them
           dump         Prints the contents of maps
           progs        Lists the programs, one row each
+          capture      Saves the memory that the maps and programs need
           completions  Prints a completion script for a shell
           man          Prints a manual page
 
@@ -97,6 +98,14 @@ fn wrong_usage_is_status_2() {
     check(&["dump", "vm.ram", "--root-table", "cr3"], "not an address");
     check(
         &["dump", "live", "--region", "0:0:0x1000"],
+        "`live` needs none",
+    );
+    let via = |source, via| check(&["maps", source, "--via", via], "--via");
+    via("live", "kmem");
+    via("vm.ram", "kcore");
+    via("qmp:vm.sock", "auto");
+    check(
+        &["maps", "live", "--via", "bpf", "--btf", "vmlinux"],
         "`live` needs none",
     );
     check(&["man", "dmp"], "dump");

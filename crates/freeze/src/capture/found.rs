@@ -119,7 +119,7 @@ impl Facts {
 
     /// The kernel in `memory`.
     pub(super) fn open(&self, memory: Physical, given: &Given) -> Result<Guest, Error> {
-        let finder = given.without_places();
+        let finder = given.finder_in_capture();
         Ok(Guest::new(finder.find_in(&self.image(memory))?)?)
     }
 

@@ -81,7 +81,7 @@ impl Given {
     /// A search that takes all of it as given.
     #[must_use]
     pub fn finder<'f>(&self) -> Finder<'f> {
-        let mut finder = self.without_places();
+        let mut finder = self.finder_in_capture();
         if let Some(gpa) = self.vmcoreinfo {
             finder = finder.vmcoreinfo(gpa);
         }
@@ -91,7 +91,9 @@ impl Given {
         }
     }
 
-    fn without_places<'f>(&self) -> Finder<'f> {
+    /// A search in a capture, which says itself where the kernel is.
+    #[must_use]
+    pub fn finder_in_capture<'f>(&self) -> Finder<'f> {
         let mut finder = Finder::new();
         if let Some(symbols) = &self.symbols {
             finder = finder.symbols(symbols.clone());

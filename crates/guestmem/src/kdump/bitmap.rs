@@ -61,6 +61,11 @@ impl Bitmap {
         Ok(bitmap)
     }
 
+    /// How many bits there are.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages
+    }
+
     /// How many bits are set.
     pub(super) fn count(&self) -> u64 {
         self.before.last().copied().unwrap_or(0)
@@ -87,7 +92,7 @@ impl Bitmap {
     }
 
     /// The first run of set bits that ends after `from`, cut there. A chunk
-    /// that was lost since it was counted ends a run.
+    /// that was lost since it was counted is passed over.
     pub(super) fn next_run(&self, stream: &Stream, from: u64) -> Option<Range<u64>> {
         let start = self.next(stream, from, true)?;
         let end = self.next(stream, start, false).unwrap_or(self.pages);

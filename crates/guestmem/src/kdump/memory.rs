@@ -28,9 +28,9 @@ pub(super) struct Part {
 pub(super) struct KdumpMemory {
     parts: Vec<Placed>,
     page_shift: u32,
-    /// Which pages exist; its bits are in the first part, as are those of
+    /// Which pages exist. The bits are read in the first part.
     existing: Bitmap,
-    /// which pages were dumped.
+    /// Which pages were dumped. So are these.
     dumped: Bitmap,
     unpacked: RefCell<Unpacked>,
 }
@@ -108,21 +108,21 @@ impl KdumpMemory {
         self.dumped.count() << self.page_shift
     }
 
-    /// The first run of dumped pages at or after `from` that no part holds.
+    /// The first range with dumped pages that no part holds.
     pub(super) fn missing(&self) -> Option<Range<u64>> {
         let stream = &self.parts.first()?.stream;
+        // Bits that were lost since they were counted are missed by a read.
+        let before = |page| self.dumped.count_before(stream, page).unwrap_or(0);
+        let mut held: Vec<_> = self.parts.iter().map(|part| part.pages.clone()).collect();
+        let end = self.dumped.pages();
+        held.push(end..end);
+        held.sort_by_key(|pages| pages.start);
         let mut from = 0;
-        while let Some(run) = self.dumped.next_run(stream, from) {
-            let holds = |part: &&Placed| part.pages.contains(&run.start);
-            match self.parts.iter().find(holds) {
-                Some(part) if part.pages.end >= run.end => from = run.end,
-                Some(part) => from = part.pages.end,
-                None => {
-                    let starts = self.parts.iter().map(|part| part.pages.start);
-                    let next = starts.filter(|&start| start > run.start).min();
-                    return Some(run.start..next.unwrap_or(run.end).min(run.end));
-                }
+        for pages in held {
+            if pages.start > from && before(pages.start) > before(from) {
+                return Some(from..pages.start.min(end));
             }
+            from = from.max(pages.end);
         }
         None
     }

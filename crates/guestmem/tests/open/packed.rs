@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use guestmem::{Address, Format, Gpa, MemoryExt, PhysicalMemory};
+use guestmem::{Address, Format, Gpa, Image, MemoryExt, PhysicalMemory};
 
 use crate::core::{Core, fact, load, open, refusal};
 
@@ -59,6 +59,21 @@ fn packed_memory_is_the_same_memory() {
         let memory = &image.layouts()[0];
         assert_eq!(memory.read_up_to(Gpa::at(0), 4 << 20).bytes, raw);
     }
+}
+
+#[test]
+fn unpacking_tells_how_far_it_is() {
+    let packed = zstd(&raw());
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&packed).unwrap();
+    let mut last = (0, 0);
+    Image::open_telling(file.path(), &mut |done, total| {
+        assert!(done >= last.0);
+        last = (done, total);
+    })
+    .unwrap();
+    let len = packed.len() as u64;
+    assert_eq!(last, (len, len));
 }
 
 #[test]

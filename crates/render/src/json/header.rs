@@ -33,6 +33,11 @@ impl Serialize for Source {
         for (name, value) in &self.details {
             map.serialize_entry(name, value)?;
         }
+        if let Some(paused) = self.paused {
+            // Microseconds are enough.
+            let us = paused.as_nanos().div_ceil(1000);
+            map.serialize_entry("paused_ms", &(us as f64 / 1000.0))?;
+        }
         map.end()
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn maps(
 ) -> Result<Outcome, Error> {
     let mut page = Page::new(out, options.style, options.width);
     let listed = count(maps.maps.len() as u64, "map", "maps");
-    heading(&mut page, context.accessor.kernel(), &listed)?;
+    heading(&mut page, context.accessor.kernel(), &listed, options)?;
     let columns = [
         ("ID", Align::Right),
         ("TYPE", Align::Left),
@@ -63,7 +63,7 @@ pub(crate) fn progs(
 ) -> Result<(), Error> {
     let mut page = Page::new(out, options.style, options.width);
     let listed = count(progs.progs.len() as u64, "program", "programs");
-    heading(&mut page, kernel, &listed)?;
+    heading(&mut page, kernel, &listed, options)?;
     let columns = [
         ("ID", Align::Right),
         ("TYPE", Align::Left),
@@ -84,12 +84,27 @@ pub(crate) fn progs(
 }
 
 /// Which kernel it is, and how much of it is listed.
-fn heading(page: &mut Page<'_>, kernel: &KernelInfo, listed: &str) -> io::Result<()> {
+fn heading(
+    page: &mut Page<'_>,
+    kernel: &KernelInfo,
+    listed: &str,
+    options: &Options,
+) -> io::Result<()> {
     let name = format!("Linux {} {}", kernel.release, kernel.arch);
     page.word(Role::Title, &name)?;
     let cpus = count(kernel.possible_cpus.0.len() as u64, "CPU", "CPUs");
     page.plain(&format!(", {cpus}, {listed}"))?;
+    if let Some(text) = paused(options) {
+        page.plain(&format!(", {text}"))?;
+    }
     page.end_line()
+}
+
+/// How long the machine stood still, if it did for this.
+pub(crate) fn paused(options: &Options) -> Option<String> {
+    let paused = options.source.paused?;
+    let ns = u64::try_from(paused.as_nanos()).unwrap_or(u64::MAX);
+    Some(format!("paused {}", duration(ns)))
 }
 
 /// All rows, as wide as the widest of them needs.

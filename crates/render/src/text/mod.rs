@@ -44,6 +44,10 @@ pub(crate) fn dump(
     let mut page = Page::new(out, options.style, options.width);
     let mut outcome = Outcome::default();
     let mut incomplete: usize = 0;
+    if let Some(text) = list::paused(options) {
+        page.line(0, Role::Plain, &text)?;
+        page.end_line()?;
+    }
     for (index, info) in maps.maps.iter().enumerate() {
         if index > 0 {
             page.end_line()?;

@@ -95,7 +95,7 @@ fn numbers_that_lie_are_seen() {
     check(sub + 32, &[0xff; 16], plan.pages);
     check(sub + 48, &[0xff; 16], plan.pages);
     let missing = "it is one of the files that a dump was split into, and none beside it has the \
-                   pages 0x0 to 0x3";
+                   pages 0x0 to 0x7";
     check(sub + 12, &narrow(1), missing);
     // Bitmaps and descriptors.
     check(plan.bitmaps().start, &[0], "abc0..d0");
