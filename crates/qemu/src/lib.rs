@@ -134,8 +134,12 @@ impl Qemu {
         let pid = pid.ok_or_else(|| Error::NoPid {
             socket: client.socket().to_owned(),
         })?;
-        let memory = GuestMemory::new(Process::open(pid), &blocks)?;
-        Ok(Image::new(Format::Qemu, Rc::new(memory)).with_roots(layout::roots(&registers)))
+        let process = Process::open(pid);
+        let named = format!("{pid} ({})", process.name());
+        let memory = GuestMemory::new(process, &blocks)?;
+        Ok(Image::new(Format::Qemu, Rc::new(memory))
+            .with_roots(layout::roots(&registers))
+            .with_fact("process", named))
     }
 
     /// Whether the guest runs; it may be paused, or have ended or failed.

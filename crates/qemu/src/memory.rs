@@ -200,16 +200,18 @@ impl GuestMemory {
             let (start, stop) = (start - offset, (stop - offset).min(end));
             (start < stop).then_some((start, stop))
         };
-        let in_process = |hva: u64| {
+        let in_process = |hva: u64, end: u64| {
             let (start, stop) = self.process.next_run(hva + from, hva + end)?;
             Some((start - hva, stop - hva))
         };
         match place {
             Place::File(file, offset) => in_file(file, *offset),
-            Place::Process(hva, Untouched::Zeros | Untouched::Ask) => in_process(*hva),
+            Place::Process(hva, Untouched::Zeros | Untouched::Ask) => in_process(*hva, end),
             Place::Process(hva, Untouched::File(file, offset)) => {
-                // What one of both has.
-                match (in_process(*hva), in_file(file, *offset)) {
+                // What one of both has. Behind what the file has it is looked for next time.
+                let in_file = in_file(file, *offset);
+                let first = in_process(*hva, in_file.map_or(end, |(_, stop)| stop));
+                match (first, in_file) {
                     (Some(one), Some(other)) if one.0 <= other.0 => {
                         Some((one.0, before(one, other)))
                     }
@@ -275,5 +277,19 @@ impl Files {
         });
         self.0.push((id, file.map(Rc::new)));
         self.0.last()?.1.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_that_touch_are_one() {
+        let check = |first, second, end| assert_eq!(before(first, second), end);
+        check((0, 4), (8, 9), 4);
+        check((0, 4), (4, 9), 9);
+        check((0, 8), (4, 6), 8);
+        check((0, 8), (4, 9), 9);
     }
 }

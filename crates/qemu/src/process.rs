@@ -14,12 +14,12 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::Error;
 use crate::maps::{self, FileId, Mapping};
 
-/// Words of bits in a block of the memo, and pages that they stand for.
-const WORDS: usize = 8;
-const PAGES: usize = WORDS * 64;
+/// Pages in a block of the memo, a bit each.
+const BLOCK: usize = 64;
 
-/// How many pages are asked for at once when pages are searched for.
-const ASKED: usize = 16 << 10;
+/// How many pages are asked for when some are searched for: at first, as runs
+/// may be short, and at most.
+const ASKED: (usize, usize) = (64, 16 << 10);
 
 /// Bits of an entry of `pagemap`: the page is in memory, or swapped out.
 const EXISTS: u64 = 1 << 63 | 1 << 62;
@@ -31,9 +31,9 @@ pub(crate) struct Process {
     memory: io::Result<File>,
     pagemap: io::Result<File>,
     page: u64,
-    /// By block, a bit for each page that is known to exist. Pages come while
+    /// By the first page of a block, a bit for each page that is known to exist. Pages come while
     /// the process runs, so what does not exist is asked for again.
-    known: RefCell<HashMap<u64, [u64; WORDS]>>,
+    known: RefCell<HashMap<u64, u64>>,
 }
 
 /// Why memory of a process was not read.
@@ -163,38 +163,31 @@ impl Process {
 
     fn page_exists(&self, hva: u64) -> bool {
         let page = hva / self.page;
-        let (block, inside) = (page / PAGES as u64, page % PAGES as u64);
-        let is_in = |bits: &[u64; WORDS]| {
-            let word = usize::try_from(inside / 64).ok();
-            let word = word.and_then(|word| bits.get(word));
-            word.is_some_and(|word| word >> (inside % 64) & 1 == 1)
-        };
+        let inside = page % BLOCK as u64;
+        let is_in = |bits: &u64| bits >> inside & 1 == 1;
         let mut known = self.known.borrow_mut();
-        if known.get(&block).is_some_and(is_in) {
+        if known.get(&(page - inside)).is_some_and(is_in) {
             return true;
         }
-        let mut entries = [0; PAGES];
+        let mut entries = [0; BLOCK];
         // What cannot be told is there: then a read shows whether it is.
         if self.entries(page - inside, &mut entries).is_err() {
             return true;
         }
-        let mut bits = [0; WORDS];
-        for (word, entries) in bits.iter_mut().zip(entries.chunks(64)) {
-            for (bit, entry) in entries.iter().enumerate() {
-                *word |= u64::from(entry & EXISTS != 0) << bit;
-            }
+        let bits = entries
+            .iter()
+            .rev()
+            .fold(0, |bits, entry| bits << 1 | u64::from(entry & EXISTS != 0));
+        if bits != 0 {
+            known.insert(page - inside, bits);
         }
-        let exists = is_in(&bits);
-        if bits != [0; WORDS] {
-            known.insert(block, bits);
-        }
-        exists
+        is_in(&bits)
     }
 
     /// The first run of pages that exist, in the sense of
     /// [`exists`](Self::exists), at or behind `hva` and below `end`.
     pub(crate) fn next_run(&self, hva: u64, end: u64) -> Option<(u64, u64)> {
-        let mut entries = vec![0; ASKED];
+        let mut entries = vec![0; ASKED.0];
         let mut start = None;
         let mut page = hva / self.page;
         while page.saturating_mul(self.page) < end {
@@ -212,6 +205,7 @@ impl Process {
                 }
                 page += 1;
             }
+            entries.resize((entries.len() * 2).min(ASKED.1), 0);
         }
         start.map(|start| (start.max(hva), end))
     }

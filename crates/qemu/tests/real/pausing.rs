@@ -143,7 +143,15 @@ fn a_process_that_is_not_the_one_is_told() {
         };
         let qemu = Qemu::connect(&machine.socket(), &options).unwrap();
         match (qemu.image(), expected) {
-            (Ok(image), "") => assert_eq!(memory(&image).load_u8(Gpa::at(0xffff_fff0)), Ok(0xea)),
+            (Ok(image), "") => {
+                assert_eq!(memory(&image).load_u8(Gpa::at(0xffff_fff0)), Ok(0xea));
+                let (name, text) = &image.facts()[0];
+                assert_eq!(*name, "process");
+                assert!(
+                    text.starts_with(&format!("{pid} (qemu-system-x86")),
+                    "{text}"
+                );
+            }
             (image, expected) => {
                 let text = image.unwrap_err().to_string();
                 assert!(!expected.is_empty() && text.starts_with(expected), "{text}");
