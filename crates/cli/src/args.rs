@@ -282,7 +282,12 @@ pub(crate) struct Capture {
     #[arg(long, short, value_name = "ID|NAME")]
     pub(crate) map: Vec<String>,
     /// Which pages of arenas to save
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(
+        long = "include",
+        value_name = "arena=WHICH",
+        value_enum,
+        default_value_t
+    )]
     pub(crate) arenas: Arenas,
     /// Write to this file; `-` is standard output
     ///
@@ -302,8 +307,10 @@ pub(crate) struct Capture {
 pub(crate) enum Arenas {
     /// Every page that exists
     #[default]
+    #[value(name = "arena=whole")]
     Whole,
-    /// The pages that allocators, variables and pointers lead to
+    /// The pages that allocators, variables and pointers lead to, and no others
+    #[value(name = "arena=reached", alias = "arena=no")]
     Reached,
 }
 
