@@ -310,8 +310,11 @@ pub(crate) enum Arenas {
     #[value(name = "arena=whole")]
     Whole,
     /// The pages that allocators, variables and pointers lead to, and no others
-    #[value(name = "arena=reached", alias = "arena=no")]
+    #[value(name = "arena=reached")]
     Reached,
+    /// None: which there are is known all the same, and what was in them reads as left out
+    #[value(name = "arena=no")]
+    No,
 }
 
 impl From<Arenas> for freeze::capture::Arenas {
@@ -319,6 +322,7 @@ impl From<Arenas> for freeze::capture::Arenas {
         match arenas {
             Arenas::Whole => Self::Whole,
             Arenas::Reached => Self::Reached,
+            Arenas::No => Self::No,
         }
     }
 }

@@ -48,6 +48,9 @@ impl<'a> Context<'a> {
     /// Looks at all arenas of the kernel and what is in them, unless no map
     /// that is asked for has to do with one.
     fn look_at_arenas(&mut self, options: &Options) {
+        if options.arena_pages == ArenaPages::Unread {
+            return;
+        }
         // What is missing from the list of maps is said where it is listed.
         let maps = self.accessor.maps().unwrap_or_default();
         let is_arena = |id: u32| {

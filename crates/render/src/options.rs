@@ -130,6 +130,9 @@ pub enum ArenaPages {
     Listed,
     /// Their bytes, too.
     Bytes,
+    /// Nothing is read of them: no allocators and variables in them, and no
+    /// pointers into them.
+    Unread,
 }
 
 /// How to render.

@@ -81,6 +81,32 @@ fn a_capture_of_one_map_has_no_other() {
 }
 
 #[test]
+fn the_pages_of_arenas_may_be_left_out() {
+    let (_folder, at) = folder();
+    let sample = sample();
+    let mut sizes = Vec::new();
+    for which in ["whole", "reached", "no"] {
+        let to = at(which);
+        captured(&["--include", &format!("arena={which}")], &to);
+        sizes.push(fs::metadata(&to).unwrap().len());
+        let copy = to.to_str().unwrap().to_owned();
+        let dump = ["dump", "--format", "json"];
+        let (original, copied) = (shown(&dump, &sample), shown(&dump, &copy));
+        let lists = ["maps", "--format", "json"];
+        assert_eq!(shown(&lists, &sample), shown(&lists, &copy), "{which}");
+        if which == "no" {
+            assert_eq!(copied.0, Some(3));
+            assert!(copied.1.contains("was left out of the dump"));
+        } else {
+            assert!(original == copied, "{which}");
+        }
+        let bytes = shown(&["dump", "--map", "arena", "--arena-bytes"], &copy);
+        assert_eq!(bytes.0, Some(if which == "whole" { 0 } else { 3 }));
+    }
+    assert!(sizes[0] > sizes[1] && sizes[1] > sizes[2], "{sizes:?}");
+}
+
+#[test]
 fn a_capture_goes_through_a_pipe() {
     let (_folder, at) = folder();
     captured(&[], &at("file.core"));

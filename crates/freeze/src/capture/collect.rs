@@ -18,6 +18,7 @@ pub(super) fn everything(guest: &Guest, scope: &Scope) -> Result<(), Error> {
     options.arena_pages = match scope.arenas {
         Arenas::Whole => ArenaPages::Bytes,
         Arenas::Reached => ArenaPages::Listed,
+        Arenas::No => ArenaPages::Unread,
     };
     options.wanted.maps = scope.maps.as_ref().map(|ids| ids.iter().copied().collect());
     let mut maps = guest.maps()?;

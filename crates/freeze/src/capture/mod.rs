@@ -38,6 +38,8 @@ pub enum Arenas {
     Whole,
     /// The pages that allocators, variables and pointers lead to.
     Reached,
+    /// None; which there are is told all the same.
+    No,
 }
 
 /// What is captured. The lists of maps and programs always are.
@@ -55,7 +57,7 @@ impl Scope {
     pub fn lists() -> Self {
         Self {
             maps: Some(BTreeSet::new()),
-            arenas: Arenas::Reached,
+            arenas: Arenas::No,
         }
     }
 
