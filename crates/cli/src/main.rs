@@ -13,6 +13,7 @@ mod inner;
 mod log;
 mod manual;
 mod output;
+mod partial;
 mod select;
 mod source;
 

@@ -1,10 +1,8 @@
 //! Where output goes: standard output, or a file that appears when it is
 //! whole.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, IsTerminal, Seek, SeekFrom, StdoutLock, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anstream::{AutoStream, ColorChoice};
@@ -13,6 +11,7 @@ use anyhow::{Context, Result};
 use crate::Outcome;
 use crate::args::{Color, OutputArgs};
 use crate::failure::Refusal;
+use crate::partial::Partial;
 
 const BUFFER: usize = 256 << 10;
 
@@ -37,22 +36,6 @@ enum Sink {
 impl Sink {
     fn stdout() -> Self {
         Self::Stdout(BufWriter::with_capacity(BUFFER, io::stdout().lock()))
-    }
-}
-
-/// A file that takes its real name at the end, or goes away.
-#[derive(Debug)]
-struct Partial {
-    path: PathBuf,
-    target: PathBuf,
-    renamed: bool,
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }
 
@@ -114,10 +97,9 @@ impl Output {
             return Err(error).with_context(|| self.cannot_write());
         }
         let outcome = result?;
-        if let Sink::File(_, partial) = &mut self.sink {
-            fs::rename(&partial.path, &partial.target)
-                .with_context(|| cannot_write(&partial.target))?;
-            partial.renamed = true;
+        if let Sink::File(writer, partial) = &mut self.sink {
+            let finished = partial.finish(writer.get_ref());
+            finished.with_context(|| cannot_write(partial.target()))?;
         }
         Ok(outcome)
     }
@@ -126,7 +108,7 @@ impl Output {
         match &self.sink {
             Sink::Stdout(_) => "cannot write to standard output".to_owned(),
             Sink::Special(_, path) => cannot_write(path),
-            Sink::File(_, partial) => cannot_write(&partial.target),
+            Sink::File(_, partial) => cannot_write(partial.target()),
         }
     }
 
@@ -233,39 +215,17 @@ fn followed(path: &Path) -> PathBuf {
     }
 }
 
-/// A new file in the folder of `target`, under a name that nothing has.
+/// A new file in the folder of `target`.
 fn create_beside(target: PathBuf) -> Result<(File, Partial)> {
-    let Some(name) = target.file_name() else {
+    if target.file_name().is_none() {
         return Err(Refusal::new("it names no file", "give a file name after -o").into());
-    };
-    for attempt in 0u32.. {
-        let mut partial = OsString::from(".");
-        partial.push(name);
-        partial.push(format!(".{}-{attempt}.partial", std::process::id()));
-        let path = target.with_file_name(partial);
-        let created = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o666)
-            .open(&path);
-        match created {
-            Ok(file) => {
-                let partial = Partial {
-                    path,
-                    target,
-                    renamed: false,
-                };
-                return Ok((file, partial));
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let folder = target.parent().unwrap_or(Path::new("."));
-                return Err(error).with_context(|| format!("no folder {}", folder.display()));
-            }
-            Err(error) => return Err(error.into()),
-        }
     }
-    Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let missing = format!("no folder {}", folder.display());
+    match Partial::beside(target) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error).context(missing),
+        created => Ok(created?),
+    }
 }
 
 #[cfg(test)]
