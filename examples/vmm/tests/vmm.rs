@@ -3,10 +3,14 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use example_vmm::Vmm;
-use freeze::Dump;
+use freeze::guestmem::{Address, Format, Gpa, GuestRam, Image, Memory, PhysicalMemory, RawImage};
 use freeze::render::{Options, Source};
+use freeze::{Dump, Freeze};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 /// The memory of a frozen guest that is all below 2 GiB.
 fn ram() -> PathBuf {
@@ -33,6 +37,27 @@ fn a_capture_in_the_process_is_what_the_file_shows() {
         std::thread::yield_now();
     }
     drop(vmm);
+    let captured = json(capture.open().expect("a dump"));
+    let whole = json(Dump::open(&ram()).expect("a dump"));
+    assert!(captured == whole, "the capture and the file differ");
+}
+
+#[test]
+fn guest_memory_of_rust_vmm_is_read_without_unsafe() {
+    let file = RawImage::open(&ram()).expect("an image");
+    let len = usize::try_from(file.size()).expect("a length");
+    let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), len)]).expect("memory");
+    let mut from = Gpa::at(0);
+    while let Some(span) = file.next_data(from) {
+        let mut bytes = vec![0; usize::try_from(span.len).expect("a length")];
+        file.read(span.start, &mut bytes).expect("bytes");
+        let at = GuestAddress(span.start.get());
+        memory.write_slice(&bytes, at).expect("room");
+        from = span.start.checked_add(span.len).expect("an address");
+    }
+    let memory = GuestRam::new(Arc::new(memory));
+    let image = Image::new(Format::Process, Rc::new(memory));
+    let capture = Freeze::new(image).capture().expect("a capture");
     let captured = json(capture.open().expect("a dump"));
     let whole = json(Dump::open(&ram()).expect("a dump"));
     assert!(captured == whole, "the capture and the file differ");
