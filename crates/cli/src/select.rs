@@ -4,15 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use bpfmaps::MapInfo;
+use freeze::Listed;
 
 use crate::failure::Refusal;
 
 /// Bytes of a map's name that the kernel keeps (`BPF_OBJ_NAME_LEN` less its
 /// NUL).
 const NAME_LEN: usize = 15;
-
-/// How many names an error lists.
-const LISTED: usize = 12;
 
 /// Leaves those of `maps` that `wanted` names; all without `wanted`.
 pub(crate) fn select(maps: &mut Vec<MapInfo>, wanted: &[String], source: &str) -> Result<()> {
@@ -55,32 +53,22 @@ fn unknown(maps: &[MapInfo], text: &str, source: &str) -> Refusal {
     for map in maps {
         ids.entry(&map.name).or_default().push(map.id.to_string());
     }
-    let mut names: Vec<_> = ids.into_iter().collect();
-    // The sort is stable: names that are equally far stay in order.
-    names.sort_by_key(|(name, _)| distance(name, text));
-    let listed = names.iter().take(LISTED);
-    let listed: Vec<_> = listed
-        .map(|(name, ids)| match *name {
-            "" => format!("nameless ones ({})", ids.join(", ")),
-            name => format!("{name} ({})", ids.join(", ")),
-        })
-        .collect();
-    let more = match names.len().saturating_sub(LISTED) {
+    let Listed { names, more } = Listed::nearest(text, ids.keys().map(ToString::to_string));
+    let listed = names.iter().map(|name| {
+        let ids = ids
+            .get(name.as_str())
+            .map_or(String::new(), |ids| ids.join(", "));
+        match name.as_str() {
+            "" => format!("nameless ones ({ids})"),
+            name => format!("{name} ({ids})"),
+        }
+    });
+    let listed: Vec<_> = listed.collect();
+    let more = match more {
         0 => String::new(),
         more => format!(" and {more} more: see `bpfreeze maps {source}`"),
     };
     Refusal::new(what, format!("there are {}{more}", listed.join(", ")))
-}
-
-/// How far `name` is from `text`; everything that is not near is equally far.
-fn distance(name: &str, text: &str) -> usize {
-    if !text.is_empty() && name.contains(text) {
-        return 0;
-    }
-    match strsim::osa_distance(name, text) {
-        near if near <= text.chars().count().div_ceil(3) => near,
-        _ => usize::MAX,
-    }
 }
 
 #[cfg(test)]

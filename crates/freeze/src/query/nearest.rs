@@ -30,7 +30,8 @@ impl Listed {
     }
 
     /// Those of `names` that are nearest to `wanted`, each once.
-    pub(crate) fn nearest(wanted: &str, names: impl IntoIterator<Item = String>) -> Self {
+    #[must_use]
+    pub fn nearest(wanted: &str, names: impl IntoIterator<Item = String>) -> Self {
         let mut names: Vec<String> = names.into_iter().collect();
         // The sort is stable: names that are equally far stay in order.
         names.sort_by_cached_key(|name| distance(name, wanted));
