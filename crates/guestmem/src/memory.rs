@@ -23,30 +23,6 @@ pub trait Memory<A: Address> {
     fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>>;
 }
 
-impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for &M {
-    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
-        (**self).read(addr, buf)
-    }
-}
-
-impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Box<M> {
-    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
-        (**self).read(addr, buf)
-    }
-}
-
-impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Rc<M> {
-    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
-        (**self).read(addr, buf)
-    }
-}
-
-impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for Arc<M> {
-    fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
-        (**self).read(addr, buf)
-    }
-}
-
 /// What a read of unknown extent brought: the bytes that were there, and the
 /// fault that ended it, if one did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,71 +185,42 @@ pub trait PhysicalMemory: Memory<Gpa> {
 /// Physical memory that several layers share.
 pub type Physical = Rc<dyn PhysicalMemory>;
 
-impl<M: PhysicalMemory + ?Sized> PhysicalMemory for &M {
-    fn next_data(&self, from: Gpa) -> Option<Span> {
-        (**self).next_data(from)
-    }
+/// Whatever points at memory is memory.
+macro_rules! forwarded {
+    ($($pointer:ty),*) => {
+        $(
+            impl<A: Address, M: Memory<A> + ?Sized> Memory<A> for $pointer {
+                fn read(&self, addr: A, buf: &mut [u8]) -> Result<(), Fault<A>> {
+                    (**self).read(addr, buf)
+                }
+            }
 
-    fn size(&self) -> u64 {
-        (**self).size()
-    }
+            impl<M: PhysicalMemory + ?Sized> PhysicalMemory for $pointer {
+                fn next_data(&self, from: Gpa) -> Option<Span> {
+                    (**self).next_data(from)
+                }
 
-    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
-        (**self).offset_of(gpa)
-    }
+                fn size(&self) -> u64 {
+                    (**self).size()
+                }
 
-    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
-        (**self).gpa_of(offset)
-    }
+                fn offset_of(&self, gpa: Gpa) -> Option<u64> {
+                    (**self).offset_of(gpa)
+                }
 
-    fn is_running(&self) -> bool {
-        (**self).is_running()
-    }
+                fn gpa_of(&self, offset: u64) -> Option<Gpa> {
+                    (**self).gpa_of(offset)
+                }
+
+                fn is_running(&self) -> bool {
+                    (**self).is_running()
+                }
+            }
+        )*
+    };
 }
 
-impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Rc<M> {
-    fn next_data(&self, from: Gpa) -> Option<Span> {
-        (**self).next_data(from)
-    }
-
-    fn size(&self) -> u64 {
-        (**self).size()
-    }
-
-    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
-        (**self).offset_of(gpa)
-    }
-
-    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
-        (**self).gpa_of(offset)
-    }
-
-    fn is_running(&self) -> bool {
-        (**self).is_running()
-    }
-}
-
-impl<M: PhysicalMemory + ?Sized> PhysicalMemory for Arc<M> {
-    fn next_data(&self, from: Gpa) -> Option<Span> {
-        (**self).next_data(from)
-    }
-
-    fn size(&self) -> u64 {
-        (**self).size()
-    }
-
-    fn offset_of(&self, gpa: Gpa) -> Option<u64> {
-        (**self).offset_of(gpa)
-    }
-
-    fn gpa_of(&self, offset: u64) -> Option<Gpa> {
-        (**self).gpa_of(offset)
-    }
-
-    fn is_running(&self) -> bool {
-        (**self).is_running()
-    }
-}
+forwarded!(&M, Box<M>, Rc<M>, Arc<M>);
 
 #[cfg(test)]
 mod tests {
